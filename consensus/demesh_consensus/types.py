@@ -1,0 +1,122 @@
+"""The objects of consensus: statements, votes, certificates, blocks, proposals and voters.
+
+Voters are addressed by their index in `Voters`; the wire maps indices to keys. Digests are 32 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+Instant = int
+"""A point on the node's own monotonic clock, in nanoseconds."""
+
+
+class StatementKind(IntEnum):
+    """What a voter can say about a view."""
+
+    NOTARIZE = 1
+    NULLIFY = 2
+    FINALIZE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What is signed: the same bytes for every voter. `digest` is empty for NULLIFY."""
+
+    kind: StatementKind
+    epoch: int
+    view: int
+    digest: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """A statement with one voter's signature over it."""
+
+    statement: Statement
+    voter: int
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A statement with signatures of quorum weight, as (voter, signature) in ascending order."""
+
+    statement: Statement
+    signatures: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One link of the chain. `time_s` is mesh time; `state_root` is the ledger's after this block."""
+
+    epoch: int
+    view: int
+    parent_view: int
+    parent: bytes
+    height: int
+    time_s: int
+    ops: tuple[bytes, ...]
+    state_root: bytes
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A leader's block, why its parent is the right one, and the leader's own NOTARIZE."""
+
+    block: Block
+    justification: tuple[Certificate, ...]
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Voters:
+    """The voters of one epoch: integer weights, quorum and the schedule of leaders."""
+
+    epoch: int
+    weights: tuple[int, ...]
+    seed: bytes
+    order: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.weights or min(self.weights) < 0 or sum(self.weights) == 0:
+            raise ValueError("voters need non-negative weights with a positive sum")
+        object.__setattr__(self, "order", _schedule(self.weights, self.seed))
+
+    @property
+    def total(self) -> int:
+        """W, the sum of all weights."""
+        return sum(self.weights)
+
+    @property
+    def quorum(self) -> int:
+        """Floor(2W/3) + 1: two quorums of this weight share an honest voter."""
+        return 2 * self.total // 3 + 1
+
+    @property
+    def faulty_max(self) -> int:
+        """F, the greatest faulty weight that safety survives: the largest f with 3f < W."""
+        return (self.total - 1) // 3
+
+    def leader(self, view: int) -> int:
+        """The voter whose turn view `view` is."""
+        return self.order[view % len(self.order)]
+
+
+# A round holds each voter at most this often, whatever its weight, so that a schedule stays small.
+TURNS_MAX = 16
+
+
+def _schedule(weights: tuple[int, ...], seed: bytes) -> tuple[int, ...]:
+    """One round of leaders: each voter as often as its weight (scaled), shuffled by `seed`."""
+    heaviest = max(weights)
+    scale = max(1, -(-heaviest // TURNS_MAX))
+    turns = [
+        (hashlib.blake2b(b"%d/%d" % (voter, turn), key=seed[:64], digest_size=16).digest(), voter)
+        for voter, weight in enumerate(weights)
+        for turn in range(-(-weight // scale))
+    ]
+    return tuple(voter for _, voter in sorted(turns))

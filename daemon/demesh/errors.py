@@ -1,0 +1,41 @@
+"""What can go wrong outside the core, as exceptions; each carries the exit code of the command line.
+
+    DemeshError
+    ├── ConfigError      78  a file a person wrote is wrong; names file, key, what was expected
+    ├── KeyFileError     77  a key is missing, unreadable or readable by others
+    ├── TemporaryError   75  broker unreachable, port in use, no quorum in time: trying again may help
+    └── StorageError     74  a store cannot be read or written
+
+A peer's fault is never an exception: it is a `Reject` code, counted and observed.
+Our own fault is an assertion: the process dies and restarts from its journal.
+"""
+
+
+class DemeshError(Exception):
+    """One line for a person: what was expected, what came, what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(DemeshError):
+    """A configuration or scenario file is wrong (EX_CONFIG)."""
+
+    exit_code = 78
+
+
+class KeyFileError(DemeshError):
+    """A key file is missing, unreadable, malformed or open to others (EX_NOPERM)."""
+
+    exit_code = 77
+
+
+class TemporaryError(DemeshError):
+    """The world is not ready; the same command may work later (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class StorageError(DemeshError):
+    """A store cannot be read or written (EX_IOERR)."""
+
+    exit_code = 74

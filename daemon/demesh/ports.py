@@ -1,0 +1,206 @@
+"""What crosses the border of the core: inputs, effects, and the interfaces with two implementations.
+
+The node is told inputs with the time and returns effects. The shell executes a turn's effects in
+this order, whatever order they were returned in: persist (`Journal`, `StoreBlock`, `Keep`), then
+publish, then actuate and fetch, then observe. Nothing is published that is not durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+Instant = int
+"""A point on the node's monotonic clock, in nanoseconds."""
+
+MILLISECOND = 1_000_000
+SECOND = 1_000_000_000
+
+Json = None | bool | int | str | list["Json"] | dict[str, "Json"]
+
+# -- inputs ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message from a broker."""
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+    broker: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The connection to a broker came up (subscriptions in place) or went down."""
+
+    broker: int
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What the device's own meter and sensors say. Registers only ever grow.
+
+    `flows` holds, per agreement in service, the register of units (Wh) it has moved so far.
+    """
+
+    power_w: int  # the device as a whole: positive draws, negative delivers
+    demand_w: int = 0  # what it would take from the market now
+    supply_w: int = 0  # what it could deliver to the market now
+    stored_wh: int = 0
+    flows: tuple[tuple[bytes, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A measurement was taken."""
+
+    measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlock:
+    """A finalized block as stored: encoded block and, where known, its encoded finalization."""
+
+    height: int
+    block: bytes
+    certificate: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer to `Fetch`: consecutive blocks, ascending, perhaps none."""
+
+    asker: bytes
+    blocks: tuple[StoredBlock, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The daemon was asked to end; last messages may still be published."""
+
+
+Input = Received | Linked | Measured | Fetched | Stopping
+
+# -- effects: persist -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Append a record to the vote journal; fsynced before anything of this turn is published."""
+
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CompactJournal:
+    """Replace the vote journal by these records, atomically."""
+
+    records: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreBlock:
+    """Store a finalized block and the ledger records it changed; may be committed in batches."""
+
+    height: int
+    block: bytes
+    certificate: bytes | None
+    changes: tuple[tuple[bytes, bytes | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Set or (None) delete a value in the node's own key-value store, `space` by `space`.
+
+    `urgent`: durable before anything of this turn is published; otherwise within a second.
+    """
+
+    space: str
+    key: bytes
+    value: bytes | None
+    urgent: bool = False
+
+
+Persist = Journal | CompactJournal | StoreBlock | Keep
+
+# -- effects: the rest ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Publish to every broker that is up."""
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Read up to `count` stored blocks from `first_height` upwards for `asker`; see `Fetched`."""
+
+    asker: bytes
+    first_height: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Actuate:
+    """Set the power of one agreement's flow: > 0 deliver, < 0 take in, 0 end it."""
+
+    flow: bytes
+    power_w: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """One readable document on `obs/<device>/<topic>`; with `text`, also a line for people."""
+
+    topic: str
+    document: dict[str, Json] = field(default_factory=dict)
+    text: str = ""
+
+
+Effect = Persist | Publish | Fetch | Actuate | Observe
+
+# -- interfaces -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """All a store gives back at start."""
+
+    journal: tuple[bytes, ...] = ()
+    tip: StoredBlock | None = None
+    records: tuple[tuple[bytes, bytes], ...] = ()
+    kept: tuple[tuple[str, bytes, bytes], ...] = ()
+
+
+class Store(Protocol):
+    """Durable storage of one node; SQLite and a file, or memory with torn writes."""
+
+    def load(self) -> Restored:
+        """Read everything back after a start."""
+
+    def commit(self, effects: Sequence[Persist]) -> None:
+        """Make a turn's effects durable as each asks; raises StorageError."""
+
+    def blocks(self, first_height: int, count: int) -> tuple[StoredBlock, ...]:
+        """Consecutive finalized blocks, ascending, at most `count`."""
+
+
+class Device(Protocol):
+    """A driver: the hardware, or a simulated board."""
+
+    sample_ms: int
+
+    def read(self, now: Instant) -> Measurement:
+        """Measure; registers never decrease, also across restarts."""
+
+    def actuate(self, command: Actuate, now: Instant) -> None:
+        """Carry out a command; an impossible one is clipped to what is safe, never an error."""
