@@ -20,7 +20,7 @@ MQTT_PORT = 1883
 NAME_CHARS_MAX = 64  # the wire's Name
 
 
-class Misfit(ConfigError):
+class EntryError(ConfigError):
     """A key that is unknown, missing or of the wrong type; `section` and `key` say which."""
 
     def __init__(self, where: str, section: str, key: str, text: str) -> None:
@@ -30,13 +30,13 @@ class Misfit(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class SellPolicy:
-    """What the owner sells energy for. Prices in micro-credits per kWh, lead and lag in micro-credits."""
+    """What the owner sells energy for: micro-credits per kWh; lead and lag in micro-credits."""
 
     price: int
     power_w_max: int
     units_max: int  # Wh per agreement
     sessions_max: int = 1
-    quantum_ms: int = 10_000  # one voucher per quantum; metering.md: about 10 s of service
+    quantum_ms: int = 10_000  # a voucher each: shorter costs traffic, longer costs exposure
     lead: int = 10_000
     lag: int = 10_000
 
@@ -104,14 +104,14 @@ PROFILES = ("lan", "wan")
 
 
 def parse(table: Mapping[str, Any], where: str) -> Config:
-    """The configuration in a TOML table; `where` names the file. Raises Misfit, a ConfigError."""
+    """The configuration in a TOML table; `where` names the file. Raises EntryError."""
     top = _Section(where, "", table)
+    top.known("device", "mesh", "broker", "market", "driver")
     device = top.section("device")
     mesh = top.section("mesh")
     broker = top.section("broker")
     market = top.section("market", needed=False)
     driver = top.section("driver", needed=False)
-    top.known("device", "mesh", "broker", "market", "driver")
     market.known("sell", "buy")
     return Config(
         device=_device(device),
@@ -213,12 +213,12 @@ class _Section:
     def __init__(self, where: str, name: str, table: Mapping[str, Any]) -> None:
         self.where, self.name, self.table = where, name, table
 
-    def misfit(self, key: str, text: str) -> Misfit:
+    def misfit(self, key: str, text: str) -> EntryError:
         place = f"[{self.name}] {key}" if self.name else key
-        return Misfit(self.where, self.name, key, f"{place} {text}")
+        return EntryError(self.where, self.name, key, f"{place} {text}")
 
     def known(self, *keys: str) -> None:
-        """Every key of the table is one of `keys`; raises Misfit with the nearest one."""
+        """Every key of the table is one of `keys`; raises EntryError with the nearest one."""
         for key in self.table:
             if key in keys:
                 continue
@@ -232,9 +232,7 @@ class _Section:
         if value is None:
             if not needed:
                 return _Section(self.where, name, {})
-            near = difflib.get_close_matches(key, list(self.table), n=1)
-            hint = f'; did you mean it by "{near[0]}"?' if near else ""
-            raise Misfit(self.where, name, "", f"the section [{name}] is missing{hint}")
+            raise EntryError(self.where, name, "", f"the section [{name}] is missing")
         if not isinstance(value, dict):
             raise self.misfit(key, f"= {_shown(value)} must be a section; write [{name}]")
         return _Section(self.where, name, value)
@@ -265,7 +263,7 @@ class _Section:
     def _value(self, key: str, default: object) -> object:
         value = self.table.get(key, default)
         if value is None:
-            raise Misfit(
+            raise EntryError(
                 self.where, self.name, "", f"[{self.name}] {key} is missing; it has no default"
             )
         return value

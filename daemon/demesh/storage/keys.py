@@ -1,0 +1,67 @@
+"""Ed25519 keys as files of mode 0600: one line of text, the seed in hexadecimal."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from nacl.signing import SigningKey
+
+from demesh.errors import KeyFileError
+from demesh.storage import durable
+
+PREFIX = "demesh ed25519 seed: "
+SEED_BYTES = 32
+OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def create_key(path: Path) -> SigningKey:
+    """A new key in a new file; raises KeyFileError, also when the file is already there."""
+    key = SigningKey.generate()
+    write_key(path, key)
+    return key
+
+
+def write_key(path: Path, key: SigningKey) -> None:
+    """Write a key to a new file, durably; a key that is there is never overwritten."""
+    try:
+        durable.create(path, f"{PREFIX}{bytes(key).hex()}\n".encode())
+    except FileExistsError:
+        raise KeyFileError(f"{path}: there is a key already; move it away first") from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot write the key: {error.strerror}") from None
+
+
+def load_key(path: Path) -> SigningKey:
+    """The key in a file; raises KeyFileError if it is missing, malformed or open to others."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise KeyFileError(f"{path}: no such key file") from None
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot read the key: {error.strerror}") from None
+    with os.fdopen(handle, "rb") as file:
+        # The mode of the opened file, not of the name: nothing can be exchanged in between.
+        state = os.fstat(handle)
+        if not stat.S_ISREG(state.st_mode):
+            raise KeyFileError(f"{path}: not a file")
+        if state.st_mode & OPEN_TO_OTHERS:
+            mode = stat.S_IMODE(state.st_mode)
+            raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; chmod 600 {path}")
+        content = file.read(len(PREFIX) + 2 * SEED_BYTES + 3)
+    return SigningKey(_seed(path, content))
+
+
+def _seed(path: Path, content: bytes) -> bytes:
+    expected = f"{path}: not a key; expected one line '{PREFIX}' and 64 hexadecimal digits"
+    try:
+        text = content.decode("ascii")
+        if not text.startswith(PREFIX):
+            raise KeyFileError(expected)
+        seed = bytes.fromhex(text.removeprefix(PREFIX).strip())
+    except ValueError:
+        raise KeyFileError(expected) from None
+    if len(seed) != SEED_BYTES:
+        raise KeyFileError(expected)
+    return seed

@@ -1,0 +1,165 @@
+"""Blocks, ledger records and the node's own kept values in one SQLite file.
+
+Writes go into an open transaction at once, so that reads see them; `commit` makes them durable.
+WAL with synchronous=FULL syncs once per commit and never rewrites the file in place.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from demesh.errors import ConfigError, StorageError
+from demesh.ports import Keep, StoreBlock, StoredBlock
+
+SCHEMA_VERSION = 1
+
+SCHEMA = """
+CREATE TABLE mesh (id BLOB NOT NULL);
+CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB);
+CREATE TABLE records (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE kept (space TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (space, key))
+    WITHOUT ROWID;
+"""
+
+# A block that comes again may bring the certificate that was missing, and never takes one away.
+PUT_BLOCK = """
+INSERT INTO blocks VALUES (?, ?, ?) ON CONFLICT (height) DO UPDATE SET
+    certificate = CASE WHEN excluded.certificate IS NULL AND block = excluded.block
+                       THEN certificate ELSE excluded.certificate END,
+    block = excluded.block
+"""
+
+HINTS = {
+    "SQLITE_FULL": "the disk is full; make room and start again",
+    "SQLITE_BUSY": "another program has it locked; end that one",
+    "SQLITE_CORRUPT": "move it away; blocks come back from the peers",
+    "SQLITE_NOTADB": "move it away; blocks come back from the peers",
+    "SQLITE_READONLY": "it is read-only; check owner and mode",
+    "SQLITE_CANTOPEN": "check owner and mode of its folder",
+}
+
+
+class Database:
+    """The tables of one node; one writer, who holds the data folder's lock."""
+
+    def __init__(self, path: Path, mesh: bytes) -> None:
+        """Open or create; raises StorageError, and ConfigError if it belongs to another mesh."""
+        self._path = path
+        with self._guarded():
+            self._link = sqlite3.connect(path, isolation_level=None, timeout=0)
+        try:
+            self._prepare(mesh)
+        except (StorageError, ConfigError):
+            self._link.close()
+            raise
+
+    @property
+    def pending(self) -> bool:
+        """Something is written that a power cut would take back."""
+        return self._link.in_transaction
+
+    def write(self, effects: Sequence[StoreBlock | Keep]) -> None:
+        """Write without making durable; raises StorageError."""
+        with self._guarded():
+            if not self._link.in_transaction:
+                self._link.execute("BEGIN IMMEDIATE")
+            for effect in effects:
+                if isinstance(effect, StoreBlock):
+                    self._put_block(effect)
+                else:
+                    self._put_kept(effect)
+
+    def commit(self) -> None:
+        """Make everything written durable, with one sync; raises StorageError."""
+        if self._link.in_transaction:
+            with self._guarded():
+                self._link.execute("COMMIT")
+
+    def tip(self) -> StoredBlock | None:
+        """The block of greatest height."""
+        found = self._rows("SELECT * FROM blocks ORDER BY height DESC LIMIT 1")
+        return StoredBlock(*found[0]) if found else None
+
+    def blocks(self, first_height: int, count: int) -> tuple[StoredBlock, ...]:
+        """Consecutive blocks from `first_height`, ascending, at most `count`."""
+        rows = self._rows(
+            "SELECT * FROM blocks WHERE height >= ? ORDER BY height LIMIT ?", first_height, count
+        )
+        return tuple(
+            StoredBlock(*row)
+            for expected, row in enumerate(rows, start=first_height)
+            if row[0] == expected
+        )
+
+    def records(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The ledger's records by key."""
+        return tuple(self._rows("SELECT key, value FROM records ORDER BY key"))
+
+    def kept(self) -> tuple[tuple[str, bytes, bytes], ...]:
+        """The node's own values by space and key."""
+        return tuple(self._rows("SELECT space, key, value FROM kept ORDER BY space, key"))
+
+    def close(self) -> None:
+        """Commit and close; raises StorageError."""
+        with self._guarded():
+            self.commit()
+            self._link.close()
+
+    def _put_block(self, effect: StoreBlock) -> None:
+        self._link.execute(PUT_BLOCK, (effect.height, effect.block, effect.certificate))
+        for key, value in effect.changes:
+            if value is None:
+                self._link.execute("DELETE FROM records WHERE key = ?", (key,))
+            else:
+                self._link.execute("REPLACE INTO records VALUES (?, ?)", (key, value))
+
+    def _put_kept(self, effect: Keep) -> None:
+        place = (effect.space, effect.key)
+        if effect.value is None:
+            self._link.execute("DELETE FROM kept WHERE space = ? AND key = ?", place)
+        else:
+            self._link.execute("REPLACE INTO kept VALUES (?, ?, ?)", (*place, effect.value))
+
+    def _prepare(self, mesh: bytes) -> None:
+        with self._guarded():
+            self._link.execute("PRAGMA journal_mode = WAL")
+            self._link.execute("PRAGMA synchronous = FULL")
+            (version,) = self._link.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                self._create(mesh)
+            elif version != SCHEMA_VERSION:
+                raise StorageError(
+                    f"{self._path}: format {version}, this demesh knows {SCHEMA_VERSION}; update it"
+                )
+            (owner,) = self._link.execute("SELECT id FROM mesh").fetchone()
+        if owner != mesh:
+            raise ConfigError(
+                f"{self._path}: holds the ledger of mesh {owner.hex()[:16]}, the genesis is of "
+                f"{mesh.hex()[:16]}; give this mesh a data folder of its own"
+            )
+
+    def _create(self, mesh: bytes) -> None:
+        self._link.execute("BEGIN EXCLUSIVE")
+        for statement in SCHEMA.split(";"):
+            self._link.execute(statement)
+        self._link.execute("INSERT INTO mesh VALUES (?)", (mesh,))
+        self._link.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._link.execute("COMMIT")
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._guarded():
+            return self._link.execute(query, values).fetchall()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """SQLite's errors as StorageError, in one line that says what helps."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            hint = next((HINTS[known] for known in HINTS if name.startswith(known)), "")
+            raise StorageError(f"{self._path}: {error}{'; ' + hint if hint else ''}") from None
