@@ -1,0 +1,469 @@
+"""Validation of frames in pure Python: the reference that `_hotpath.pyx` must equal, call by call.
+
+Theory of operation. `Validator.check` runs cheapest first and stops at the first fault:
+
+    SIZE       empty, or above 64 KiB
+    SHAPE      not the one layout of `frame.py`, read from left to right
+    CANONICAL  that layout, but with a length or number that is not in its shortest form
+    VERSION    MESH  KIND  KIND_SIZE  SENDER
+    REPLAY     signals: (boot, seq) was seen or is older than the window
+    SIGNATURE  unless these very bytes were verified before (statements only: signals never repeat)
+    PAYLOAD    not one item of deterministic CBOR (RFC 8949 4.2.1) within our limits
+
+Invariants:
+ 1. The replay window is looked up before the signature and advanced only after it; otherwise a
+    forger could lock a sender out by using up its sequence numbers.
+ 2. The payload is walked after the signature. A walk of 64 KiB costs more than a signature, and
+    this way only enrolled senders can cause it.
+ 3. The cache skips signature and walk, nothing else. It needs no key or mesh beside the frame: a
+    kid is the hash of its key, and a validator has one binding.
+ 4. Nothing here depends on anything but the calls so far: no clock, no randomness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nacl import bindings
+from nacl.exceptions import BadSignatureError
+
+from demesh.wire.frame import (
+    KID_BYTES,
+    SIG_STRUCTURE,
+    SIGN1,
+    SIGNAL_PROTECTED,
+    SIGNAL_SEQUENCE,
+    SIGNAL_UNPROTECTED,
+    SIGNATURE_BYTES,
+    SIGNATURE_HEAD,
+    STATEMENT_PROTECTED,
+    STATEMENT_UNPROTECTED,
+    TAG_BYTES,
+    TAG_HEAD,
+    VERSION_TAG,
+    Binding,
+    bstr,
+)
+from demesh.wire.identity import device_id, is_public_key
+from demesh.wire.kinds import (
+    FIRST_SIGNAL,
+    FRAME_BYTES_MAX,
+    KIND_BYTES_MAX,
+    WIRE_VERSION,
+    Kind,
+    Reject,
+)
+
+# Messages nest 4 deep; 16 leaves room to grow and keeps recursion harmless.
+DEPTH_MAX = 16
+
+# Wide enough for one sender's messages to overtake each other on two brokers; one machine word.
+WINDOW = 64
+
+# Entries per generation, of which there are two. The second broker's copy comes milliseconds after
+# the first, and 4096 holds two views of votes of 1000 devices; at about 130 bytes, 1 MB in all.
+CACHE_MAX = 4096
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+# -- deterministic CBOR ---------------------------------------------------------------------------
+
+
+def canonical(data: bytes) -> bool:
+    """Whether `data` is exactly one item of deterministic CBOR (RFC 8949 4.2.1) as Demesh uses it.
+
+    Shortest heads, definite lengths, map keys strictly ascending bytewise, valid UTF-8, nesting at
+    most 16; no tags, no floats, of simple values only false, true and null.
+    """
+    return _walk(data, 0, 0) == len(data)
+
+
+def _walk(data: bytes, at: int, depth: int) -> int:
+    """Where the item at `at` ends, or -1."""
+    if at >= len(data):
+        return -1
+    first = data[at]
+    major = first >> 5
+    if major == 7:
+        return at + 1 if 0xF4 <= first <= 0xF6 else -1
+    argument = first & 0x1F
+    at += 1
+    if argument >= 24:
+        size = 1 << (argument - 24)
+        if size > 8 or at + size > len(data):
+            return -1
+        argument = int.from_bytes(data[at : at + size], "big")
+        at += size
+        if argument < (24 if size == 1 else 1 << (4 * size)):
+            return -1
+    if major <= 1:
+        return at
+    if major <= 3:
+        end = at + argument
+        if end > len(data) or (major == 3 and not _utf8(data[at:end])):
+            return -1
+        return end
+    if major == 6 or depth == DEPTH_MAX:
+        return -1
+    return (
+        _walk_map(data, at, argument, depth)
+        if major == 5
+        else _walk_array(data, at, argument, depth)
+    )
+
+
+def _walk_array(data: bytes, at: int, count: int, depth: int) -> int:
+    if count > len(data) - at:  # every item takes a byte
+        return -1
+    for _ in range(count):
+        at = _walk(data, at, depth + 1)
+        if at < 0:
+            return -1
+    return at
+
+
+def _walk_map(data: bytes, at: int, count: int, depth: int) -> int:
+    if count > len(data) - at:
+        return -1
+    previous = b""
+    for _ in range(count):
+        start = at
+        at = _walk(data, at, depth + 1)
+        if at < 0 or data[start:at] <= previous:
+            return -1
+        previous = data[start:at]
+        at = _walk(data, at, depth + 1)
+        if at < 0:
+            return -1
+    return at
+
+
+def _utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+# -- envelope -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The fields of a frame and where its parts lie; `boot` and `seq` are 0 in a statement."""
+
+    signal: bool
+    kind: int
+    kid: bytes
+    boot: int
+    seq: int
+    version: int
+    tag: bytes
+    protected: tuple[int, int]  # start and end, CBOR head included
+    payload: tuple[int, int]
+    payload_head: int  # bytes of the payload's CBOR head
+
+
+class _RejectedError(Exception):
+    def __init__(self, reject: Reject) -> None:
+        self.reject = reject
+
+
+class _Cursor:
+    """Reads one expected thing after the other from `data[at:end]`; raises _RejectedError."""
+
+    __slots__ = ("at", "data", "end")
+
+    def __init__(self, data: bytes, at: int, end: int) -> None:
+        self.data = data
+        self.at = at
+        self.end = end
+
+    def expect(self, constant: bytes) -> None:
+        if self.take(len(constant)) != constant:
+            raise _RejectedError(Reject.SHAPE)
+
+    def take(self, size: int) -> bytes:
+        if size > self.end - self.at:
+            raise _RejectedError(Reject.SHAPE)
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def argument(self, major: int) -> int:
+        """The argument of a head of this major type."""
+        first = self.take(1)[0]
+        info = first & 0x1F
+        if first >> 5 != major or 28 <= info <= 30:
+            raise _RejectedError(Reject.SHAPE)
+        if info == 31:
+            raise _RejectedError(Reject.CANONICAL)
+        if info < 24:
+            return info
+        size = 1 << (info - 24)
+        value = int.from_bytes(self.take(size), "big")
+        if value < (24 if size == 1 else 1 << (4 * size)):
+            raise _RejectedError(Reject.CANONICAL)
+        return value
+
+    def finish(self) -> None:
+        if self.at != self.end:
+            raise _RejectedError(Reject.SHAPE)
+
+
+def read_envelope(frame: bytes) -> Envelope | Reject:
+    """The envelope of a frame of any version, mesh and kind; SHAPE or CANONICAL if it is none."""
+    try:
+        return _envelope(_Cursor(frame, 0, len(frame)))
+    except _RejectedError as fault:
+        return fault.reject
+
+
+def _envelope(outer: _Cursor) -> Envelope:
+    outer.expect(SIGN1)
+    protected = outer.at
+    size = outer.argument(2)
+    inner = _Cursor(outer.data, outer.at, outer.at + size)
+    outer.take(size)
+    boot = seq = 0
+    signal = outer.data[inner.at : inner.at + 1] == SIGNAL_PROTECTED[:1] and size > 0
+    if signal:
+        inner.expect(SIGNAL_PROTECTED)
+        kid = inner.take(KID_BYTES)
+        inner.expect(SIGNAL_SEQUENCE)
+        kind = inner.argument(0)
+        boot = inner.argument(0)
+        seq = inner.argument(0)
+        inner.finish()
+        outer.expect(SIGNAL_UNPROTECTED)
+    else:
+        inner.expect(STATEMENT_PROTECTED)
+        kind = inner.argument(0)
+        inner.finish()
+        outer.expect(STATEMENT_UNPROTECTED)
+        kid = outer.take(KID_BYTES)
+    protected_end = inner.end
+    outer.expect(VERSION_TAG)
+    version = outer.argument(0)
+    outer.expect(TAG_HEAD)
+    tag = outer.take(TAG_BYTES)
+    payload = outer.at
+    size = outer.argument(2)
+    payload_head = outer.at - payload
+    outer.take(size)
+    payload_end = outer.at
+    outer.expect(SIGNATURE_HEAD)
+    outer.take(SIGNATURE_BYTES)
+    outer.finish()
+    return Envelope(
+        signal,
+        kind,
+        kid,
+        boot,
+        seq,
+        version,
+        tag,
+        (protected, protected_end),
+        (payload, payload_end),
+        payload_head,
+    )
+
+
+# -- replay window --------------------------------------------------------------------------------
+
+
+class Window:
+    """Which (boot, seq) of one sender were used: the highest, and the 64 below it as a bitmap."""
+
+    __slots__ = ("_bitmap", "_boot", "_seq")
+
+    def __init__(self) -> None:
+        self._boot = 0
+        self._seq = 0
+        self._bitmap = 0  # bit i: seq - i was used; 0 only before the first
+
+    def high(self) -> tuple[int, int] | None:
+        """The highest (boot, seq) used, or None."""
+        return (self._boot, self._seq) if self._bitmap else None
+
+    def used(self, boot: int, seq: int) -> bool:
+        """Whether (boot, seq) was used, or is too old to know."""
+        if not self._bitmap or boot > self._boot:
+            return False
+        if boot < self._boot:
+            return True
+        if seq > self._seq:
+            return False
+        return self._seq - seq >= WINDOW or bool(self._bitmap >> (self._seq - seq) & 1)
+
+    def use(self, boot: int, seq: int) -> bool:
+        """Mark (boot, seq) as used; False, and no change, if it was."""
+        if self.used(boot, seq):
+            return False
+        if not self._bitmap or boot > self._boot:
+            self._boot, self._seq, self._bitmap = boot, seq, 1
+        elif seq > self._seq:
+            ahead = seq - self._seq
+            kept = self._bitmap << ahead & (1 << WINDOW) - 1 if ahead < WINDOW else 0
+            self._seq, self._bitmap = seq, kept | 1
+        else:
+            self._bitmap |= 1 << (self._seq - seq)
+        return True
+
+    def raise_to(self, boot: int, seq: int) -> None:
+        """Treat (boot, seq) and all before it as used; a window is never lowered."""
+        if not self._bitmap or (boot, seq) >= (self._boot, self._seq):
+            self._boot, self._seq, self._bitmap = boot, seq, (1 << WINDOW) - 1
+
+
+# -- validator ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A valid frame's fields; `payload` is a slice of the frame. A statement has boot = seq = 0."""
+
+    kind: Kind
+    sender: bytes
+    boot: int
+    seq: int
+    payload: memoryview
+
+
+class Validator:
+    """Checks the frames of one mesh against the enrolled senders."""
+
+    __slots__ = ("_aad", "_keys", "_old", "_tag", "_version", "_windows", "_young")
+
+    def __init__(self, binding: Binding, version: int = WIRE_VERSION) -> None:
+        self._aad = bstr(binding.aad)
+        self._tag = binding.tag
+        self._version = version
+        self._keys: dict[bytes, bytes] = {}
+        self._windows: dict[bytes, Window] = {}
+        # Verified frames in two generations: full, the young one replaces the old one.
+        self._young: dict[bytes, None] = {}
+        self._old: dict[bytes, None] = {}
+
+    def enrol(self, kid: bytes, public_key: bytes) -> None:
+        """Accept frames of this key from now on; ValueError if the key is bad or not the kid's.
+
+        Enrolling again changes nothing. Whoever enrols after `forget` restores the window too.
+        """
+        if not is_public_key(public_key):
+            raise ValueError(f"not an Ed25519 public key: {public_key.hex()}")
+        if device_id(public_key) != kid:
+            raise ValueError(f"key {public_key.hex()} has another id than {kid.hex()}")
+        if kid not in self._keys:
+            self._keys[kid] = public_key
+            self._windows[kid] = Window()
+
+    def forget(self, kid: bytes) -> None:
+        """Accept nothing more from this sender; its window is lost."""
+        self._keys.pop(kid, None)
+        self._windows.pop(kid, None)
+
+    def window(self, kid: bytes) -> tuple[int, int] | None:
+        """The highest (boot, seq) of this sender's signals, or None."""
+        window = self._windows.get(kid)
+        return window.high() if window is not None else None
+
+    def set_window(self, kid: bytes, boot: int, seq: int) -> None:
+        """After a restart: all up to (boot, seq) was used. Never lowers; KeyError if unknown."""
+        self._windows[kid].raise_to(boot, seq)
+
+    def verify(self, kid: bytes, message: bytes, signature: bytes) -> bool:
+        """Whether an enrolled sender signed `message`, as part of a certificate for example."""
+        key = self._keys.get(kid)
+        return (
+            key is not None
+            and len(signature) == SIGNATURE_BYTES
+            and _opens(signature + message, key)
+        )
+
+    def check_batch(self, frames: Iterable[bytes]) -> list[View | Reject]:
+        """The verdict of each frame, in order, as if checked one after the other."""
+        return [self.check(frame) for frame in frames]
+
+    def check(self, frame: bytes) -> View | Reject:
+        """The view of a valid frame, or the first reason to reject it."""
+        if type(frame) is not bytes:
+            raise TypeError(f"a frame is bytes, got {type(frame).__name__}")
+        if not 0 < len(frame) <= FRAME_BYTES_MAX:
+            return Reject.SIZE
+        envelope = read_envelope(frame)
+        if isinstance(envelope, Reject):
+            return envelope
+        if envelope.version != self._version:
+            return Reject.VERSION
+        if envelope.tag != self._tag:
+            return Reject.MESH
+        kind = _KINDS.get(envelope.kind)
+        if kind is None or (kind >= FIRST_SIGNAL) != envelope.signal:
+            return Reject.KIND
+        if len(frame) > KIND_BYTES_MAX[kind]:
+            return Reject.KIND_SIZE
+        key = self._keys.get(envelope.kid)
+        if key is None:
+            return Reject.SENDER
+        start = envelope.payload[0] + envelope.payload_head
+        view = View(
+            kind,
+            envelope.kid,
+            envelope.boot,
+            envelope.seq,
+            memoryview(frame)[start : envelope.payload[1]],
+        )
+        if envelope.signal:
+            return self._check_signal(frame, envelope, view, key)
+        return self._check_statement(frame, envelope, view, key)
+
+    def _check_signal(
+        self, frame: bytes, envelope: Envelope, view: View, key: bytes
+    ) -> View | Reject:
+        window = self._windows[envelope.kid]
+        if window.used(envelope.boot, envelope.seq):
+            return Reject.REPLAY
+        if not self._signed(frame, envelope, key):
+            return Reject.SIGNATURE
+        window.use(envelope.boot, envelope.seq)
+        return view if canonical(bytes(view.payload)) else Reject.PAYLOAD
+
+    def _check_statement(
+        self, frame: bytes, envelope: Envelope, view: View, key: bytes
+    ) -> View | Reject:
+        digest = hashlib.blake2b(frame, digest_size=32).digest()
+        if digest in self._young or digest in self._old:
+            return view
+        if not self._signed(frame, envelope, key):
+            return Reject.SIGNATURE
+        if not canonical(bytes(view.payload)):
+            return Reject.PAYLOAD
+        if len(self._young) >= CACHE_MAX:
+            self._old, self._young = self._young, {}
+        self._young[digest] = None
+        return view
+
+    def _signed(self, frame: bytes, envelope: Envelope, key: bytes) -> bool:
+        signed = b"".join(
+            (
+                frame[-SIGNATURE_BYTES:],
+                SIG_STRUCTURE,
+                frame[slice(*envelope.protected)],
+                self._aad,
+                frame[slice(*envelope.payload)],
+            )
+        )
+        return _opens(signed, key)
+
+
+def _opens(signed: bytes, key: bytes) -> bool:
+    """Whether `signed` is signature and message of `key`: libsodium's rule, cofactorless."""
+    try:
+        bindings.crypto_sign_open(signed, key)
+    except BadSignatureError:
+        return False
+    return True
