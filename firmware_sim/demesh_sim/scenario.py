@@ -1,0 +1,318 @@
+"""A scenario file (TOML) as frozen records: owners, boards, their physics, policies and the mesh.
+
+Every key is known and typed. What is not is a ConfigError in one line that names the file, the
+place and what was expected; see configs/scenarios/street.toml for a commented example.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+import typing
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from demesh.config import PROFILES, BuyPolicy, SellPolicy
+from demesh.errors import ConfigError
+from demesh.wire.schema import Bounds
+
+MINUTES_PER_DAY = 24 * 60
+HOURS = 24
+
+Percent = Annotated[int, Bounds(0, 1000)]
+Watts = Annotated[int, Bounds(0, 1_000_000)]
+WattHours = Annotated[int, Bounds(0, 10_000_000)]
+BOARD_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How time passes for physics only; protocol timers, quanta and vouchers keep wall time."""
+
+    speed_up: Annotated[int, Bounds(1, 86_400)] = 1440  # a day in a minute
+    starts_at: str = "00:00"
+    duration_s: Annotated[int, Bounds(1, 86_400)] = 60
+
+    @property
+    def starts_minute(self) -> int:
+        """Minute of the simulated day at which a run begins."""
+        return minute_of_day(self.starts_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """What the founders agree on: the commons' share and each device's starter credit (micro)."""
+
+    commons_ppm: Annotated[int, Bounds(0, 20_000)] = 10_000
+    starter_credit: Annotated[int, Bounds(0, 2**50)] = 50_000_000
+    patience: str = "lan"  # consensus timers: "lan" or "wan"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A household that owns boards."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Watts at each full hour of a day; in between it is interpolated."""
+
+    name: str
+    watts: tuple[Watts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Consumption that happens whether or not it was bought: the grid delivers the rest."""
+
+    profile: str
+    percent: Percent = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sun:
+    """A roof behind a battery. Clouds take up to `cloud_percent` away, slot by slot."""
+
+    profile: str
+    percent: Percent = 100
+    cloud_percent: Annotated[int, Bounds(0, 100)] = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """A store: it sells down to `reserve_wh`; `power_w_max` bounds charging and discharging."""
+
+    capacity_wh: WattHours
+    start_wh: WattHours
+    power_w_max: Watts
+    reserve_wh: WattHours = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A car is plugged in between two times of day and would like `wants_wh`."""
+
+    arrives: str
+    leaves: str
+    wants_wh: WattHours
+
+
+@dataclass(frozen=True, slots=True)
+class Car:
+    """Consumption that waits for a seller: only what was bought flows."""
+
+    power_w_max: Watts
+    stays: tuple[Stay, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Feeder:
+    """A meter on the street's cable; it shows the sum of what all boards draw and deliver."""
+
+    limit_w: Watts
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """One simulated device: whose it is, what it is made of, what it may buy and sell."""
+
+    name: str
+    owner: str
+    device_class: str = field(metadata={"key": "class"})
+    load: Load | None = None
+    sun: Sun | None = None
+    battery: Battery | None = None
+    car: Car | None = None
+    feeder: Feeder | None = None
+    sell: SellPolicy | None = None
+    buy: BuyPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A whole scenario; `seed` fixes clouds, noise and every other chance of the physics."""
+
+    name: str
+    seed: int
+    clock: Clock
+    mesh: Mesh
+    owner: tuple[Owner, ...]
+    profile: tuple[Profile, ...]
+    board: tuple[Board, ...]
+    sample_ms: Annotated[int, Bounds(10, 10_000)] = 200
+
+    def profile_named(self, name: str) -> Profile:
+        """The profile of that name; `load` has checked that it exists."""
+        return next(profile for profile in self.profile if profile.name == name)
+
+    def board_named(self, name: str) -> Board:
+        """The board of that name; raises ConfigError with the names there are."""
+        for board in self.board:
+            if board.name == name:
+                return board
+        raise ConfigError(f"scenario {self.name}: no board {name!r}{_meant(name, self._boards())}")
+
+    def index(self, name: str) -> int:
+        """Position of a board in the scenario."""
+        return self._boards().index(name)
+
+    def _boards(self) -> list[str]:
+        return [board.name for board in self.board]
+
+
+def load(path: Path) -> Scenario:
+    """Read and check a scenario file; raises ConfigError (exit 78) in one line."""
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such scenario file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    scenario = _record(Scenario, values, f"{path}: ")
+    _check(scenario, str(path))
+    return scenario
+
+
+def minute_of_day(text: str) -> int:
+    """Minutes since midnight of "HH:MM"; raises ValueError saying what came."""
+    match = re.fullmatch(r"([0-2]\d):([0-5]\d)", text)
+    if match is None or int(match[1]) >= HOURS:
+        raise ValueError(f'{text!r} is not a time of day; write it as "06:30"')
+    return int(match[1]) * 60 + int(match[2])
+
+
+# -- what a type cannot say ------------------------------------------------------------------------
+
+
+def _check(scenario: Scenario, path: str) -> None:
+    owners = _unique([owner.name for owner in scenario.owner], path, "owner")
+    profiles = _unique([profile.name for profile in scenario.profile], path, "profile")
+    _unique([board.name for board in scenario.board], path, "board")
+    _time(scenario.clock.starts_at, f"{path}: clock.starts_at")
+    if scenario.mesh.patience not in PROFILES:
+        raise ConfigError(
+            f"{path}: mesh.patience = {scenario.mesh.patience!r} is none of {', '.join(PROFILES)}"
+        )
+    for profile in scenario.profile:
+        if len(profile.watts) != HOURS:
+            raise ConfigError(
+                f"{path}: profile {profile.name}: watts has {len(profile.watts)} values, "
+                f"expected {HOURS}, one for each full hour"
+            )
+    for board in scenario.board:
+        where = f"{path}: board {board.name}: "
+        if not BOARD_NAME.fullmatch(board.name):
+            raise ConfigError(f"{where}name must be of a-z, 0-9 and -, at most 32 characters")
+        if board.owner not in owners:
+            raise ConfigError(f"{where}no owner {board.owner!r}{_meant(board.owner, owners)}")
+        for part in (board.load, board.sun):
+            if part is not None and part.profile not in profiles:
+                raise ConfigError(
+                    f"{where}no profile {part.profile!r}{_meant(part.profile, profiles)}"
+                )
+        _check_parts(board, where)
+
+
+def _check_parts(board: Board, where: str) -> None:
+    if board.sun is not None and board.battery is None:
+        raise ConfigError(f"{where}sun needs a battery to fill")
+    if board.sell is not None and board.battery is None:
+        raise ConfigError(f"{where}sell needs a battery to sell from")
+    if board.buy is not None and board.load is None and board.car is None:
+        raise ConfigError(f"{where}buy needs a load or a car to buy for")
+    battery = board.battery
+    if battery is not None and not battery.reserve_wh <= battery.start_wh <= battery.capacity_wh:
+        raise ConfigError(f"{where}battery needs reserve_wh <= start_wh <= capacity_wh")
+    for stay in board.car.stays if board.car else ():
+        arrives = _time(stay.arrives, f"{where}stays.arrives")
+        if arrives >= _time(stay.leaves, f"{where}stays.leaves"):
+            raise ConfigError(f"{where}a stay must leave after it arrives, on the same day")
+
+
+def _unique(names: list[str], path: str, what: str) -> list[str]:
+    if not names:
+        raise ConfigError(f"{path}: expected at least one [[{what}]]")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{path}: two [[{what}]] are named {name!r}")
+    return names
+
+
+def _time(text: str, where: str) -> int:
+    try:
+        return minute_of_day(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+# -- records from tables ---------------------------------------------------------------------------
+
+R = TypeVar("R")
+
+
+def _record(cls: type[R], values: Any, where: str) -> R:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where.rstrip(': .')}: expected a table, got {_shown(values)}")
+    hints = typing.get_type_hints(cls, include_extras=True)
+    known = {item.metadata.get("key", item.name): item for item in fields(cls)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{where}unknown key {key!r}{_meant(key, list(known))}")
+    taken = {}
+    for key, item in known.items():
+        if key in values:
+            taken[item.name] = _value(hints[item.name], values[key], where + key)
+        elif not _has_default(item):
+            raise ConfigError(f"{where}missing key {key!r}")
+    return cls(**taken)
+
+
+def _has_default(item: Field[Any]) -> bool:
+    return item.default is not MISSING or item.default_factory is not MISSING
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        inner, bounds = typing.get_args(hint)
+        number = _value(inner, value, where)
+        if not bounds.least <= number <= bounds.greatest:
+            raise ConfigError(
+                f"{where} = {number} is out of range; expected {bounds.least} to {bounds.greatest}"
+            )
+        return number
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (arm for arm in typing.get_args(hint) if arm is not type(None))
+        return _value(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}: expected an array, got {_shown(value)}")
+        inner = typing.get_args(hint)[0]
+        return tuple(_value(inner, item, f"{where}[{at}]") for at, item in enumerate(value))
+    if is_dataclass(hint):
+        return _record(typing.cast(type, hint), value, where + ".")
+    if type(value) is not hint:
+        kind = {int: "an integer", str: "text in quotes", bool: "true or false"}[hint]
+        raise ConfigError(f"{where} = {_shown(value)} is not {kind}")
+    if hint is int and value < 0:
+        raise ConfigError(f"{where} = {value} must not be negative")
+    return value
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "a table" if isinstance(value, dict) else repr(value)
+
+
+def _meant(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}"
