@@ -1,0 +1,84 @@
+"""What the broker allows, what it refused, and why a connection ended.
+
+Every queue and table of the broker has a bound here; every time a bound is met, a counter moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Reason(Enum):
+    """Why a connection ended."""
+
+    LEFT = "the client said goodbye"
+    LOST = "the connection was lost"
+    TAKEN_OVER = "the same client connected again"
+    KEEP_ALIVE = "silent for one and a half keep-alive times"
+    CONNECT_TIMEOUT = "no CONNECT in time"
+    MALFORMED = "a packet that is not MQTT 3.1.1"
+    TOO_LARGE = "a packet above the size limit"
+    PROTOCOL = "a packet the protocol does not allow here"
+    TOPIC = "a topic or filter that is not valid or too deep"
+    REFUSED = "CONNECT was refused"
+    CONNECTIONS_FULL = "too many connections"
+    SLOW = "did not read what was sent to it"
+    STOPPED = "the broker stops"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one broker; the defaults suit a small home of up to 200 devices."""
+
+    # The largest protocol frame is a block of tens of KiB. Less cuts blocks off; more lets one
+    # client make the broker hold megabytes before it has said who it is.
+    packet_bytes_max: int = 256 * 1024
+    # 200 devices, each possibly reconnecting before its old connection is known dead, and views.
+    connections_max: int = 512
+    # Twice the connections: every device may have left one session under an older client id.
+    # The session that has been offline longest makes room.
+    sessions_max: int = 1024
+    # A client awake on the same network sends CONNECT at once; over a bad radio link in seconds.
+    connect_timeout_ms: int = 10_000
+    # Unacknowledged QoS 1 and 2 messages per session. At 1 ms per acknowledgement this allows
+    # 64,000 a second; many more only move the backlog into the client.
+    inflight_max: int = 64
+    # QoS 2 messages a client has sent and not released. No client here has 1,024 open.
+    unreleased_max: int = 1024
+    # More than `retained_max`, so that one subscription to everything is never cut short; at a
+    # busy street's 30 messages a second it holds two minutes of absence.
+    queued_max: int = 4096
+    # As many bytes as may be retained, for the same reason.
+    queued_bytes_max: int = 4 * 1024 * 1024
+    # Ten retained topics for each of 200 devices.
+    retained_max: int = 2048
+    # 2 KiB for each of them; it must fit into the write buffer of one subscriber to everything.
+    retained_bytes_max: int = 4 * 1024 * 1024
+    # A device has about ten filters, a view two.
+    subscriptions_max: int = 128
+    # Mesh topics have up to 8 levels; deeper ones only cost memory.
+    topic_levels_max: int = 32
+    # Bytes waiting for one client that does not read. Twice what is retained; a client that is
+    # further behind is better closed, so that it comes back to its bounded session.
+    write_buffer_bytes_max: int = 8 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start; they only grow."""
+
+    packets_received: int = 0
+    messages_received: int = 0
+    messages_sent: int = 0
+    dropped_queue_full: int = 0  # QoS 1 or 2, the session's queue is full: the newest is dropped
+    dropped_offline: int = 0  # QoS 0 for a session without a connection
+    dropped_reserved: int = 0  # published to the broker's own $SYS topics
+    retained_refused: int = 0  # delivered, but not kept: the retained store is full
+    subscriptions_refused: int = 0
+    sessions_evicted: int = 0
+    closed: dict[Reason, int] = field(default_factory=dict)
+
+    def close(self, reason: Reason) -> None:
+        """Count one connection ended for `reason`."""
+        self.closed[reason] = self.closed.get(reason, 0) + 1
