@@ -1,0 +1,179 @@
+"""The state of one block while it is being applied: the only place where records change.
+
+Rules read from a draft and write to it after their last check, so an op that fails has written
+nothing. Written records are encoded and hashed once a block, however often they changed. The orders
+in time (`d`, `f`) follow from channels and receipts here, so that no rule can forget them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from demesh.ledger.state import (
+    ACCOUNTS,
+    CHANNELS,
+    DUE,
+    FORGET,
+    MARK,
+    PARAMETERS,
+    QUOTAS,
+    RECEIPTS,
+    TIME_S_MAX,
+    Account,
+    Channel,
+    Parameters,
+    Quota,
+    Receipt,
+    Record,
+    Result,
+    due_key,
+    forget_key,
+    open_record,
+    seal,
+    subject_of,
+    time_of,
+)
+from demesh.ledger.trie import Trie
+
+Changes = tuple[tuple[bytes, bytes | None], ...]
+
+R = TypeVar("R", bound=Record)
+
+
+class Draft:
+    """A ledger's records with the changes of one block on top."""
+
+    def __init__(self, trie: Trie, time_s: int) -> None:
+        """Begin the block of mesh time `time_s`; never before the last block's (R-LED-18)."""
+        self._before = trie
+        self._trie = trie
+        self._dirty: dict[bytes, Record | None] = {}
+        self._touched: dict[bytes, None] = {}
+        parameters = self._get(PARAMETERS, Parameters)
+        assert parameters is not None, "a ledger has parameters from its genesis on"
+        self.time_s = max(parameters.time_s, min(time_s, TIME_S_MAX))
+        self.commons = parameters.commons
+        self.commons_ppm = parameters.commons_ppm
+        if self.time_s != parameters.time_s:
+            self._put(PARAMETERS, replace(parameters, time_s=self.time_s))
+
+    # -- accounts -----------------------------------------------------------------------------
+
+    def account(self, id: bytes) -> Account | None:
+        """The account `id`, if there is one."""
+        return self._get(ACCOUNTS + id, Account)
+
+    def post(self, id: bytes, amount: int) -> None:
+        """Add `amount` micro-credits, which may be negative; below the floor is our own fault."""
+        account = self.account(id)
+        assert account is not None, "postings go to accounts that were checked"
+        balance = account.balance + amount
+        assert amount >= 0 or balance >= account.floor, "R-LED-2: below the floor"
+        self._put(ACCOUNTS + id, replace(account, balance=balance))
+
+    # -- channels -----------------------------------------------------------------------------
+
+    def channel(self, id: bytes) -> Channel | None:
+        """The open channel `id`, if there is one."""
+        return self._get(CHANNELS + id, Channel)
+
+    def put_channel(self, id: bytes, channel: Channel) -> None:
+        """Set a channel, its place in the order of settlement and its payer's count."""
+        before = self.channel(id)
+        if before is None:
+            self._count_channel(channel.payer, 1)
+        elif before.settles_s != channel.settles_s:
+            self._put(due_key(id, before.settles_s), None)
+        if before is None or before.settles_s != channel.settles_s:
+            self._put(due_key(id, channel.settles_s), MARK)
+        self._put(CHANNELS + id, channel)
+
+    def drop_channel(self, id: bytes) -> None:
+        """Remove a settled channel with everything that points to it."""
+        channel = self.channel(id)
+        assert channel is not None, "only an open channel is dropped"
+        self._count_channel(channel.payer, -1)
+        self._put(due_key(id, channel.settles_s), None)
+        self._put(CHANNELS + id, None)
+
+    def due_channels(self, count: int) -> list[bytes]:
+        """At most `count` channels whose time has come, the longest due first."""
+        return self._until(DUE, self.time_s, count)
+
+    def _count_channel(self, payer: bytes, by: int) -> None:
+        account = self.account(payer)
+        assert account is not None, "a channel's payer has an account"
+        self._put(ACCOUNTS + payer, replace(account, channels=account.channels + by))
+
+    # -- op memory ----------------------------------------------------------------------------
+
+    def receipt(self, op: bytes) -> Receipt | None:
+        """The recorded answer to an op, if it is remembered."""
+        return self._get(RECEIPTS + op, Receipt)
+
+    def remembered(self, signer: bytes) -> int:
+        """How many ops of a signer are remembered."""
+        quota = self._get(QUOTAS + signer, Quota)
+        return 0 if quota is None else quota.remembered
+
+    def remember(self, op: bytes, signer: bytes, valid_until_s: int, result: Result) -> None:
+        """Record the answer to an op until its validity is over."""
+        until_s = min(valid_until_s, TIME_S_MAX)
+        self._put(RECEIPTS + op, Receipt(result, signer, until_s))
+        self._put(forget_key(op, until_s), MARK)
+        self._put(QUOTAS + signer, Quota(self.remembered(signer) + 1))
+
+    def forget(self, op: bytes) -> None:
+        """Remove the answer to an op."""
+        receipt = self.receipt(op)
+        assert receipt is not None, "only a remembered op is forgotten"
+        left = self.remembered(receipt.signer) - 1
+        self._put(RECEIPTS + op, None)
+        self._put(forget_key(op, receipt.valid_until_s), None)
+        self._put(QUOTAS + receipt.signer, Quota(left) if left else None)
+
+    def stale_ops(self, count: int) -> list[bytes]:
+        """At most `count` ops whose validity is over, the oldest first."""
+        return self._until(FORGET, self.time_s - 1, count)
+
+    # -- the block ----------------------------------------------------------------------------
+
+    def finish(self) -> tuple[Trie, Changes]:
+        """The new records, and what to store, ascending by key; None deletes."""
+        self._flush()
+        changes = [
+            (key, after)
+            for key in sorted(self._touched)
+            if (after := self._trie.get(key)) != self._before.get(key)
+        ]
+        return self._trie, tuple(changes)
+
+    def _until(self, table: bytes, time_s: int, count: int) -> list[bytes]:
+        """Subjects of at most `count` entries of an order up to `time_s`, earliest first."""
+        self._flush()
+        found: list[bytes] = []
+        for key, _ in self._trie.items(table):
+            if len(found) == count or time_of(key) > time_s:
+                break
+            found.append(subject_of(key))
+        return found
+
+    def _flush(self) -> None:
+        for key, record in self._dirty.items():
+            self._touched[key] = None
+            if record is None:
+                self._trie = self._trie.delete(key)
+            else:
+                self._trie = self._trie.set(key, seal(record))
+        self._dirty.clear()
+
+    def _get(self, key: bytes, cls: type[R]) -> R | None:
+        if key in self._dirty:
+            record = self._dirty[key]
+            assert record is None or isinstance(record, cls), "a key belongs to one table"
+            return record
+        return open_record(cls, self._trie.get(key))
+
+    def _put(self, key: bytes, record: Record | None) -> None:
+        self._dirty[key] = record

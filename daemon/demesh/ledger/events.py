@@ -1,0 +1,85 @@
+"""What a block did to money, for people and for the subsystems: facts, never orders.
+
+Amounts are micro-credits, times are mesh time in seconds, ids are bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """`payer` gave `amount` to `payee`."""
+
+    op: bytes
+    payer: bytes
+    payee: bytes
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`payer` put `escrow` aside for `payee`."""
+
+    channel: bytes
+    agreement: bytes
+    payer: bytes
+    payee: bytes
+    escrow: int
+    expiry_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A lane's claim rose to `cum`; settled now, the channel would pay `claimed`."""
+
+    channel: bytes
+    agreement: bytes
+    payer: bytes
+    payee: bytes
+    lane: int
+    cum: int
+    claimed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The payer closed: claims are taken until `close_at_s`."""
+
+    channel: bytes
+    agreement: bytes
+    payer: bytes
+    payee: bytes
+    close_at_s: int
+
+
+class Cause(StrEnum):
+    """Why a channel was settled."""
+
+    PAYEE = "closed by the payee"
+    PAYER = "closed by the payer"
+    EXPIRY = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A channel ended: of `escrow`, `paid` was earned and `refund` went back to `payer`.
+
+    paid = received (by `payee`) + fee (to the commons) + the amounts of `shares` (account, amount).
+    """
+
+    channel: bytes
+    agreement: bytes
+    payer: bytes
+    payee: bytes
+    paid: int
+    received: int
+    fee: int
+    shares: tuple[tuple[bytes, int], ...]
+    refund: int
+    why: Cause
+
+
+Event = Transferred | Opened | Claimed | Closing | Settled

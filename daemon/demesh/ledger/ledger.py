@@ -1,0 +1,208 @@
+"""The ledger: a value that finalized blocks turn into the next value, the same on every device.
+
+R-LED-18  A block is applied in this order: mesh time (never back), its ops as listed, the channels
+          whose time has come, ops to forget. So a claim in the block that settles a channel counts.
+R-LED-19  A block settles at most SETTLED_MAX channels and forgets at most FORGOTTEN_MAX ops, the
+          longest due first; the rest stays due and is the next block's.
+R-LED-20  Genesis: every account starts with balance 0. Account ids are distinct, floors are within
+          R-LED-2, the commons has an account, and commons_ppm <= COMMONS_PPM_MAX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from demesh.ledger.channels import OpenVoucher, settle_due
+from demesh.ledger.draft import Changes, Draft
+from demesh.ledger.events import Event
+from demesh.ledger.ops import REMEMBERED_MAX, SignedOp, execute
+from demesh.ledger.state import (
+    ACCOUNTS,
+    AMOUNT_MAX,
+    CHANNELS,
+    DUE,
+    FORGET,
+    KEY_BYTES,
+    PARAMETERS,
+    QUOTAS,
+    RECEIPTS,
+    Account,
+    Channel,
+    Parameters,
+    Quota,
+    Receipt,
+    Record,
+    Result,
+    open_record,
+    seal,
+    time_of,
+)
+from demesh.ledger.trie import Trie
+from demesh.wire.messages import GenesisBody
+
+# As many channels as a block of 64 KiB can open, so settling keeps up with opening.
+SETTLED_MAX = 256
+
+# More ops than a block of 64 KiB can hold, so forgetting outruns remembering.
+FORGOTTEN_MAX = 512
+
+# 2 %: a commons that takes more is a tax nobody voted for; by vote it may be lowered to 0.
+COMMONS_PPM_MAX = 20_000
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a block did: the next ledger, a result per op, records to store, facts to tell."""
+
+    ledger: Ledger
+    results: tuple[Result, ...]
+    changes: Changes
+    events: tuple[Event, ...]
+
+
+class Ledger:
+    """An immutable state of all money. Keep as many as there are unfinalized blocks: they share."""
+
+    __slots__ = ("_trie",)
+
+    def __init__(self, trie: Trie) -> None:
+        self._trie = trie
+
+    @classmethod
+    def genesis(cls, body: GenesisBody) -> Ledger:
+        """The ledger at height 0 (R-LED-20); ValueError says what is wrong with the genesis."""
+        ids = [account.id for account in body.accounts]
+        if len(set(ids)) != len(ids):
+            raise ValueError("genesis: two accounts have the same id")
+        if body.commons not in ids:
+            raise ValueError("genesis: commons is not one of the accounts")
+        if not 0 <= body.commons_ppm <= COMMONS_PPM_MAX:
+            raise ValueError(
+                f"genesis: commons_ppm = {body.commons_ppm} is outside 0 .. {COMMONS_PPM_MAX}"
+            )
+        for account in body.accounts:
+            if account.floor > 0:
+                raise ValueError(
+                    f"genesis: account {account.id.hex()} has floor {account.floor}; "
+                    "a floor is 0 or negative"
+                )
+        if sum(account.floor for account in body.accounts) < -AMOUNT_MAX:
+            raise ValueError("genesis: the floors together are below -(2^53 - 1) micro-credits")
+        parameters = Parameters(body.time_s, body.commons, body.commons_ppm)
+        trie = Trie().set(PARAMETERS, seal(parameters))
+        for account in body.accounts:
+            record = Account(account.owner, account.kind, 0, account.floor)
+            trie = trie.set(ACCOUNTS + account.id, seal(record))
+        return cls(trie)
+
+    @classmethod
+    def restore(cls, records: Iterable[tuple[bytes, bytes]]) -> Ledger:
+        """The ledger with these stored records, in any order; ValueError if they cannot be one.
+
+        Whether it is the right one, only its root against a finalized block can say.
+        """
+        trie = Trie()
+        for key, value in records:
+            if len(key) != KEY_BYTES.get(key[:1]):
+                raise ValueError(f"not a key of the ledger: {key.hex()}")
+            trie = trie.set(key, value)
+        if trie.get(PARAMETERS) is None:
+            raise ValueError("the ledger's records are incomplete: no parameters")
+        return cls(trie)
+
+    @property
+    def root(self) -> bytes:
+        """The 32-byte state root (R-LED-1)."""
+        return self._trie.root
+
+    @property
+    def time_s(self) -> int:
+        """Mesh time of the last block, in seconds."""
+        return self._parameters.time_s
+
+    def records(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Every (key, record), ascending; `restore` makes an equal ledger of them."""
+        return tuple(self._trie.items())
+
+    def apply(self, ops: Sequence[SignedOp], time_s: int, open_voucher: OpenVoucher) -> Applied:
+        """The block of mesh time `time_s` with these ops (R-LED-18); this ledger stays as it is."""
+        draft = Draft(self._trie, time_s)
+        results: list[Result] = []
+        events: list[Event] = []
+        for op in ops:
+            result, happened = execute(draft, op, open_voucher)
+            results.append(result)
+            events.extend(happened)
+        events.extend(settle_due(draft, SETTLED_MAX))
+        for id in draft.stale_ops(FORGOTTEN_MAX):
+            draft.forget(id)
+        trie, changes = draft.finish()
+        return Applied(Ledger(trie), tuple(results), changes, tuple(events))
+
+    def includable(self, op: SignedOp, time_s: int) -> bool:
+        """Whether a block of mesh time `time_s` would record an answer to this op (R-LED-5 - 7)."""
+        if op.valid_until_s < max(time_s, self.time_s) or self.result(op.id) is not None:
+            return False
+        quota = self._get(QUOTAS + op.signer, Quota)
+        return quota is None or quota.remembered < REMEMBERED_MAX
+
+    def account(self, id: bytes) -> Account | None:
+        """The account `id`, if there is one."""
+        return self._get(ACCOUNTS + id, Account)
+
+    def channel(self, id: bytes) -> Channel | None:
+        """The open channel `id`; None if it was settled or never opened."""
+        return self._get(CHANNELS + id, Channel)
+
+    def accounts(self) -> tuple[tuple[bytes, Account], ...]:
+        """Every (id, account), ascending by id."""
+        return self._table(ACCOUNTS, Account)
+
+    def channels(self) -> tuple[tuple[bytes, Channel], ...]:
+        """Every (id, open channel), ascending by id."""
+        return self._table(CHANNELS, Channel)
+
+    def result(self, op: bytes) -> Result | None:
+        """The recorded answer to an op; None if it was never included, or is forgotten."""
+        receipt = self._get(RECEIPTS + op, Receipt)
+        return None if receipt is None else receipt.result
+
+    def deadline_s(self) -> int | None:
+        """Mesh time at which there is next a channel to settle or an op to forget, or None."""
+        settles_s = self.settlement_s()
+        first = next(self._trie.items(FORGET), None)
+        if first is None:
+            return settles_s
+        forgets_s = time_of(first[0]) + 1
+        return forgets_s if settles_s is None else min(settles_s, forgets_s)
+
+    def settlement_s(self) -> int | None:
+        """Mesh time at which the next channel settles by itself; None without open channels."""
+        first = next(self._trie.items(DUE), None)
+        return None if first is None else time_of(first[0])
+
+    def total(self) -> int:
+        """The sum of all balances and escrows, counted anew: always 0 (R-LED-3)."""
+        balances = sum(account.balance for _, account in self.accounts())
+        return balances + sum(channel.escrow for _, channel in self.channels())
+
+    @property
+    def _parameters(self) -> Parameters:
+        parameters = self._get(PARAMETERS, Parameters)
+        assert parameters is not None, "a ledger has parameters from its genesis on"
+        return parameters
+
+    def _get(self, key: bytes, cls: type[R]) -> R | None:
+        return open_record(cls, self._trie.get(key))
+
+    def _table(self, table: bytes, cls: type[R]) -> tuple[tuple[bytes, R], ...]:
+        rows = []
+        for key, value in self._trie.items(table):
+            record = open_record(cls, value)
+            assert record is not None
+            rows.append((key[1:], record))
+        return tuple(rows)

@@ -1,0 +1,200 @@
+"""The records of the ledger, their keys and their bytes.
+
+R-LED-2  Amounts are integer micro-credits. An account's balance is never below its floor, and a
+         floor is never above 0. All floors together are at least -(2^53 - 1), so no balance,
+         escrow or sum of them can leave the range of a record.
+R-LED-3  The sum of all balances and all escrows is 0, after every op and every block.
+R-LED-4  A record is the deterministic CBOR array of its fields, under a key of one table letter and
+         a fixed number of bytes, so that no key is another's prefix:
+             a account[16]                        Account
+             c channel[16]                        Channel
+             d settles_s[8] channel[16]           empty: order in which channels fall due
+             f valid_until_s[8] op[32]            empty: order in which ops are forgotten
+             o op[32]                             Receipt
+             p                                    Parameters
+             q signer[16]                         Quota
+         Times in keys are big-endian, so that the order of keys is the order in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import lru_cache
+from typing import Annotated, Any, TypeVar, cast
+
+from demesh.wire.messages import Split
+from demesh.wire.schema import U8, U32, U53, Bounds, Id, Signed53, decode, encode
+
+AMOUNT_MAX = 2**53 - 1
+TIME_S_MAX = 2**53 - 1
+PPM = 1_000_000
+
+
+class AccountKind(IntEnum):
+    """Whose account it is; the ledger treats all alike."""
+
+    OWNER = 1
+    DEVICE = 2
+    ISSUER = 3
+    COMMONS = 4
+    MAKER = 5
+
+
+class Result(IntEnum):
+    """What became of an op. Every answer but QUOTA is final: that op never has another one."""
+
+    OK = 0
+    EXPIRED = 1  # valid_until is behind mesh time
+    VALIDITY = 2  # valid_until is further ahead than VALIDITY_S_MAX
+    QUOTA = 3  # too many remembered ops of this signer; the same op may be included later
+    SIGNER = 4  # the signer has no account
+    PEER = 5  # the other account does not exist, or is the signer's own
+    AMOUNT = 6  # below 1
+    FUNDS = 7  # the account would fall below its floor
+    EXPIRY = 8  # not after mesh time, or too far ahead
+    WINDOW = 9  # outside WINDOW_S_MIN .. WINDOW_S_MAX
+    SPLITS = 10  # unknown or repeated account, or more than the whole
+    CHANNELS = 11  # the payer has CHANNELS_MAX channels open
+    TAKEN = 12  # a channel of this id is open
+    CHANNEL = 13  # no such channel: settled, or never opened
+    VOUCHER = 14  # not a valid voucher of this channel's payer for this channel
+    LANE = 15  # not a lane a channel has
+    NOTHING = 16  # the claim raises nothing
+    PARTY = 17  # only payer and payee close a channel
+    CLOSING = 18  # the window runs already
+
+    @property
+    def final(self) -> bool:
+        """Whether this op can never get another answer."""
+        return self is not Result.QUOTA
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account. `channels` counts the open channels it pays for."""
+
+    owner: Id
+    kind: U8
+    balance: Signed53
+    floor: Signed53
+    channels: U32 = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The greatest claim recorded on one lane of a channel."""
+
+    lane: U8
+    cum: U53
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """An escrow for a payee. `lanes` ascend; `close_at_s` is set once the payer has closed."""
+
+    payer: Id
+    payee: Id
+    escrow: U53
+    lanes: Annotated[tuple[Lane, ...], Bounds(0, 64)]
+    expiry_s: U53
+    window_s: U32
+    close_at_s: U53 | None
+    agreement: Id
+    splits: Annotated[tuple[Split, ...], Bounds(0, 4)]
+
+    @property
+    def claimed(self) -> int:
+        """What it would pay if it were settled now, in micro-credits (R-LED-13)."""
+        return min(sum(lane.cum for lane in self.lanes), self.escrow)
+
+    @property
+    def settles_s(self) -> int:
+        """Mesh time at which it settles by itself (R-LED-15)."""
+        return self.expiry_s + self.window_s if self.close_at_s is None else self.close_at_s
+
+    def paid_on(self, lane: int) -> int:
+        """The greatest claim recorded on `lane`."""
+        return next((held.cum for held in self.lanes if held.lane == lane), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The recorded answer to an op."""
+
+    result: Result
+    signer: Id
+    valid_until_s: U53
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What the whole mesh agreed on, and mesh time as of the last block."""
+
+    time_s: U53
+    commons: Id
+    commons_ppm: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How many ops of a signer are remembered."""
+
+    remembered: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An entry of an order in time: all it has to say is in its key."""
+
+
+Record = Account | Channel | Receipt | Parameters | Quota | Mark
+
+ACCOUNTS, CHANNELS, RECEIPTS, QUOTAS = b"a", b"c", b"o", b"q"
+DUE, FORGET = b"d", b"f"
+PARAMETERS = b"p"
+
+KEY_BYTES = {b"a": 17, b"c": 17, b"d": 25, b"f": 41, b"o": 33, b"p": 1, b"q": 17}
+"""The length of every key of a table, its letter included (R-LED-4)."""
+
+MARK = Mark()
+
+R = TypeVar("R", bound=Record)
+
+
+def due_key(channel: bytes, settles_s: int) -> bytes:
+    """Where a channel stands in the order of settlement."""
+    return DUE + settles_s.to_bytes(8, "big") + channel
+
+
+def forget_key(op: bytes, valid_until_s: int) -> bytes:
+    """Where an op stands in the order of forgetting."""
+    return FORGET + valid_until_s.to_bytes(8, "big") + op
+
+
+def time_of(key: bytes) -> int:
+    """The mesh time in a key of `DUE` or `FORGET`, in seconds."""
+    return int.from_bytes(key[1:9], "big")
+
+
+def subject_of(key: bytes) -> bytes:
+    """The channel or op in a key of `DUE` or `FORGET`."""
+    return key[9:]
+
+
+def seal(record: Record) -> bytes:
+    """The bytes of a record."""
+    return b"" if isinstance(record, Mark) else encode(record)
+
+
+# A block reads the same few accounts again and again: 4,096 records are all accounts that a genesis
+# may have. Records are immutable, so one object may serve every ledger of the process.
+@lru_cache(maxsize=4096)
+def _decoded(cls: Any, value: bytes) -> Any:
+    return decode(cls, value)
+
+
+def open_record(cls: type[R], value: bytes | None) -> R | None:
+    """The record in `value`, or None for None; raises Malformed if it is not of that class."""
+    return None if value is None else cast(R, _decoded(cast(Hashable, cls), value))
