@@ -14,6 +14,8 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
+from demesh.ledger.state import AccountKind
+from demesh.storage.keys import write_key
 from demesh.wire import identity
 from demesh.wire.messages import (
     DeviceCertificate,
@@ -27,9 +29,9 @@ from demesh_sim.scenario import Board, Scenario
 
 Entropy = Callable[[int], bytes]
 
+GENESIS_FILE = "genesis.cbor"
 GENERATION = 1
 RULES_VERSION = 1
-KEY_MODE = 0o600
 FOLDER_MODE = 0o700
 
 
@@ -100,7 +102,7 @@ def found(scenario: Scenario, time_s: int, entropy: Entropy = os.urandom) -> Fou
 
 def settle(founded: Founded, folder: Path) -> None:
     """Write genesis, owners' keys and each board's keys (0600) below `folder`, which must exist."""
-    (folder / "genesis.cbor").write_bytes(encode(founded.genesis))
+    (folder / GENESIS_FILE).write_bytes(encode(founded.genesis))
     (folder / "owners").mkdir(mode=FOLDER_MODE)
     for owner in founded.owners:
         write_key(folder / "owners" / f"{owner.name}.key", owner.key)
@@ -109,13 +111,6 @@ def settle(founded: Founded, folder: Path) -> None:
         place.mkdir(mode=FOLDER_MODE)
         write_key(place / "device.key", board.device_key)
         write_key(place / "vote.key", board.vote_key)
-
-
-def write_key(path: Path, key: SigningKey) -> None:
-    """Write a signing key's seed as hexadecimal; not for an instant readable by others."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_MODE)
-    with os.fdopen(handle, "w", encoding="ascii") as file:
-        file.write(bytes(key).hex() + "\n")
 
 
 def _owner(name: str, entropy: Entropy) -> FoundedOwner:
@@ -132,10 +127,6 @@ def _board(plan: Board, owner: FoundedOwner, entropy: Entropy) -> FoundedBoard:
     return FoundedBoard(plan, identity.device_id(public), device_key, vote_key, certificate)
 
 
-# Kinds of accounts, as the ledger numbers them.
-OWNER, DEVICE, COMMONS = 1, 2, 3
-
-
 def _accounts(
     scenario: Scenario,
     owners: tuple[FoundedOwner, ...],
@@ -146,7 +137,7 @@ def _accounts(
     by_name = {owner.name: owner.id for owner in owners}
     floor = -scenario.mesh.starter_credit
     return (
-        *(GenesisAccount(owner.id, owner.id, OWNER, 0) for owner in owners),
-        *(GenesisAccount(b.id, by_name[b.plan.owner], DEVICE, floor) for b in boards),
-        GenesisAccount(commons, commons, COMMONS, 0),
+        *(GenesisAccount(owner.id, owner.id, AccountKind.OWNER, 0) for owner in owners),
+        *(GenesisAccount(b.id, by_name[b.plan.owner], AccountKind.DEVICE, floor) for b in boards),
+        GenesisAccount(commons, commons, AccountKind.COMMONS, 0),
     )

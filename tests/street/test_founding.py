@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+from demesh.storage.keys import load_key
 from demesh.wire import identity
 from demesh.wire.messages import Genesis
 from demesh.wire.schema import decode
@@ -33,5 +34,4 @@ def test_keys_on_disk_are_for_their_owner_only(tmp_path: Path):
     keys = list(tmp_path.rglob("*.key"))
     assert len(keys) == 3 + 2 * 8
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys} == {0o600}
-    seed = bytes.fromhex((tmp_path / "feeder" / "device.key").read_text())
-    assert seed == bytes(founded.boards[0].device_key)
+    assert load_key(tmp_path / "feeder" / "device.key") == founded.boards[0].device_key
