@@ -429,7 +429,8 @@ class Validator:
             return Reject.REPLAY
         if not self._signed(frame, envelope, key):
             return Reject.SIGNATURE
-        window.use(envelope.boot, envelope.seq)
+        if not window.use(envelope.boot, envelope.seq):  # another thread, while libsodium ran
+            return Reject.REPLAY
         return view if canonical(bytes(view.payload)) else Reject.PAYLOAD
 
     def _check_statement(

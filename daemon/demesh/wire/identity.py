@@ -156,7 +156,7 @@ def mesh_id(body: GenesisBody) -> bytes:
 
 
 def make_genesis(body: GenesisBody, signs: Sequence[Sign]) -> Genesis:
-    """The genesis signed by every owner, in the order of `body.owners`; checked before it is out."""
+    """The genesis signed by every owner, in the order of `body.owners`, checked at once."""
     message = _founding_bytes(body)
     genesis = Genesis(body, tuple(sign(message) for sign in signs))
     check_genesis(genesis)
@@ -197,7 +197,7 @@ def _check_signatures(genesis: Genesis) -> None:
     body = genesis.body
     if len(genesis.signatures) != len(body.owners):
         raise ValueError(
-            f"genesis: expected {len(body.owners)} owners' signatures, got {len(genesis.signatures)}"
+            f"genesis: expected {len(body.owners)} signatures, got {len(genesis.signatures)}"
         )
     message = _founding_bytes(body)
     signed = zip(body.owner_names, body.owners, genesis.signatures, strict=True)
