@@ -1,0 +1,211 @@
+"""The Store port in memory, with what a power cut does to it.
+
+Two media, as in `demesh.storage`: a journal of frames with checksums, in the real file's format,
+and a database that changes by whole transactions. A turn takes its steps in the order of
+`storage.store`; each step that reaches the disk is a point where the power can go:
+
+    append to the journal, sync it -> write to the database -> commit it if something is urgent
+    with a compaction: write to the database -> commit it -> replace the journal
+
+`begin` takes a turn, `finish` completes it, `commit` (the port) is both. A `crash` in between stops
+at any of those points and cuts an unsynced append at any byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from zlib import crc32
+
+from demesh.ports import CompactJournal, Journal, Keep, Persist, Restored, StoreBlock, StoredBlock
+from demesh.storage.journal import FRAME_HEAD, HEADER_BYTES, MAGIC, PLACE, RECORD_HEAD, SALT_BYTES
+
+Step = Callable[[], None]
+
+SALT = bytes(SALT_BYTES)  # a real file draws its own; here equal runs have equal bytes
+EMPTY_JOURNAL = MAGIC + SALT
+
+
+class MemoryStore:
+    """A disk that survives `crash`, as far as it was synced."""
+
+    def __init__(self) -> None:
+        self.journal = bytearray(EMPTY_JOURNAL)
+        self.syncs = 0
+        self.bytes_synced = 0
+        self._turn: tuple[Persist, ...] = ()  # begun, not finished
+        self._pending: list[StoreBlock | Keep] = []  # the open transaction
+        self._blocks: dict[int, StoredBlock] = {}
+        self._records: dict[bytes, bytes] = {}
+        self._kept: dict[tuple[str, bytes], bytes] = {}
+        self._top = 0
+
+    # -- the port ---------------------------------------------------------------------------------
+
+    def load(self) -> Restored:
+        """Read everything back; the torn tail of the journal is cut off, as on a real disk."""
+        records, end = read_journal(self.journal)
+        del self.journal[end:]
+        return Restored(
+            journal=records,
+            tip=self._blocks.get(self._top),
+            records=tuple(sorted(self._records.items())),
+            kept=tuple((space, key, value) for (space, key), value in sorted(self._kept.items())),
+        )
+
+    def commit(self, effects: Sequence[Persist]) -> None:
+        """Make a turn's effects durable as each asks."""
+        self.begin(effects)
+        self.finish()
+
+    def blocks(self, first_height: int, count: int) -> tuple[StoredBlock, ...]:
+        """Consecutive finalized blocks, ascending, at most `count`; uncommitted ones are seen."""
+        uncommitted = {
+            effect.height: StoredBlock(effect.height, effect.block, effect.certificate)
+            for effect in self._pending
+            if isinstance(effect, StoreBlock)
+        }
+        found: list[StoredBlock] = []
+        for height in range(first_height, first_height + count):
+            block = uncommitted.get(height) or self._blocks.get(height)
+            if block is None:
+                break
+            found.append(block)
+        return tuple(found)
+
+    # -- its two halves ---------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> bool:
+        """Something is written that a power cut would take back."""
+        return bool(self._pending)
+
+    def begin(self, effects: Sequence[Persist]) -> bool:
+        """Take a turn's effects; True if it takes a sync before anything may be published."""
+        assert not self._turn, "a turn is under way"
+        self._turn = tuple(effects)
+        return any(
+            isinstance(effect, Journal | CompactJournal)
+            or (isinstance(effect, Keep) and effect.urgent)
+            for effect in effects
+        )
+
+    def finish(self) -> None:
+        """The syncs of the turn are done."""
+        for step in self._steps():
+            step()
+        self._turn = ()
+
+    def flush(self) -> None:
+        """Commit what is pending; the shell does so at least once a second."""
+        if self._pending:
+            self.syncs += 1
+        for effect in self._pending:
+            self._apply(effect)
+        self._pending.clear()
+
+    # -- the power cut ----------------------------------------------------------------------------
+
+    def crash(self, chance: Random) -> None:
+        """Stop at any point of the turn that is under way; lose what was not synced."""
+        steps = self._steps() if self._turn else []
+        done = chance.randrange(len(steps) + 1)
+        for step in steps[:done]:
+            step()
+        if done < len(steps) and steps[done] == self._append:
+            frame = journal_frame(self._appended(), len(self.journal))
+            self.journal += frame[: chance.randrange(len(frame))]
+        self._turn = ()
+        self._pending.clear()
+
+    # -- steps of a turn --------------------------------------------------------------------------
+
+    def _steps(self) -> list[Step]:
+        turn = self._turn
+        compacts = any(isinstance(effect, CompactJournal) for effect in turn)
+        urgent = compacts or any(isinstance(effect, Keep) and effect.urgent for effect in turn)
+        steps: list[Step] = []
+        if not compacts and self._appended():
+            steps.append(self._append)
+        steps.append(self._write)
+        if urgent:
+            steps.append(self.flush)
+        if compacts:
+            steps.append(self._compact)
+        return steps
+
+    def _appended(self) -> tuple[bytes, ...]:
+        return tuple(effect.record for effect in self._turn if isinstance(effect, Journal))
+
+    def _append(self) -> None:
+        frame = journal_frame(self._appended(), len(self.journal))
+        self.journal += frame
+        self.syncs += 1
+        self.bytes_synced += len(frame)
+
+    def _write(self) -> None:
+        self._pending += [e for e in self._turn if isinstance(e, StoreBlock | Keep)]
+
+    def _compact(self) -> None:
+        whole: tuple[bytes, ...] = ()
+        for effect in self._turn:
+            if isinstance(effect, CompactJournal):
+                whole = effect.records
+            elif isinstance(effect, Journal):
+                whole += (effect.record,)
+        self.journal = bytearray(EMPTY_JOURNAL)
+        if whole:
+            self.journal += journal_frame(whole, HEADER_BYTES)
+        self.syncs += 1
+        self.bytes_synced += len(self.journal)
+
+    def _apply(self, effect: StoreBlock | Keep) -> None:
+        if isinstance(effect, StoreBlock):
+            height, block, certificate = effect.height, effect.block, effect.certificate
+            before = self._blocks.get(height)
+            if certificate is None and before is not None and before.block == block:
+                certificate = before.certificate
+            self._blocks[height] = StoredBlock(height, block, certificate)
+            self._top = max(self._top, height)
+            for key, value in effect.changes:
+                if value is None:
+                    self._records.pop(key, None)
+                else:
+                    self._records[key] = value
+        elif effect.value is None:
+            self._kept.pop((effect.space, effect.key), None)
+        else:
+            self._kept[effect.space, effect.key] = effect.value
+
+
+# -- the journal's format, as `storage.journal` writes it ------------------------------------------
+
+
+def journal_frame(records: Sequence[bytes], offset: int) -> bytes:
+    """One append at `offset` of the file."""
+    payload = b"".join(RECORD_HEAD.pack(len(record)) + record for record in records)
+    return FRAME_HEAD.pack(len(payload), _sum(offset, payload)) + payload
+
+
+def read_journal(content: bytes | bytearray) -> tuple[tuple[bytes, ...], int]:
+    """The records of all whole frames, and where the last of them ends."""
+    records: list[bytes] = []
+    offset = HEADER_BYTES
+    while offset + FRAME_HEAD.size <= len(content):
+        length, checksum = FRAME_HEAD.unpack_from(content, offset)
+        start = offset + FRAME_HEAD.size
+        payload = bytes(content[start : start + length])
+        if not length or len(payload) < length or _sum(offset, payload) != checksum:
+            break
+        at = 0
+        while at < length:
+            (size,) = RECORD_HEAD.unpack_from(payload, at)
+            at += RECORD_HEAD.size
+            records.append(payload[at : at + size])
+            at += size
+        offset = start + length
+    return tuple(records), offset
+
+
+def _sum(offset: int, payload: bytes) -> int:
+    return crc32(payload, crc32(SALT + PLACE.pack(offset, len(payload))))
