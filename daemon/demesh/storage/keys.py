@@ -35,12 +35,17 @@ def write_key(path: Path, key: SigningKey) -> None:
 
 def load_key(path: Path) -> SigningKey:
     """The key in a file; raises KeyFileError if it is missing, malformed or open to others."""
+    return SigningKey(_seed(path, read_private(path, len(PREFIX) + 2 * SEED_BYTES + 2)))
+
+
+def read_private(path: Path, bytes_max: int) -> bytes:
+    """At most one byte more than `bytes_max` of a file only its owner can read, or KeyFileError."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise KeyFileError(f"{path}: no such key file") from None
+        raise KeyFileError(f"{path}: no such file; the device needs it") from None
     except OSError as error:
-        raise KeyFileError(f"{path}: cannot read the key: {error.strerror}") from None
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
     with os.fdopen(handle, "rb") as file:
         # The mode of the opened file, not of the name: nothing can be exchanged in between.
         state = os.fstat(handle)
@@ -49,8 +54,7 @@ def load_key(path: Path) -> SigningKey:
         if state.st_mode & OPEN_TO_OTHERS:
             mode = stat.S_IMODE(state.st_mode)
             raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; chmod 600 {path}")
-        content = file.read(len(PREFIX) + 2 * SEED_BYTES + 3)
-    return SigningKey(_seed(path, content))
+        return file.read(bytes_max + 1)
 
 
 def _seed(path: Path, content: bytes) -> bytes:

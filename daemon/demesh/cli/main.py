@@ -1,0 +1,77 @@
+"""The command line: `demesh COMMAND`. Commands are imported only when they are meant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+
+from demesh import __version__
+from demesh.errors import ConfigError, DemeshError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; every DemeshError is one line on stderr and its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if not __debug__:
+            raise ConfigError("python -O takes the daemon's assertions away; run it without -O")
+        arguments = _parser(words).parse_args(words)
+        run: Callable[[argparse.Namespace], int] = arguments.run
+        return run(arguments)
+    except DemeshError as error:
+        return _tell(error)
+    except ModuleNotFoundError as error:
+        from demesh.cli.plugins import missing  # noqa: PLC0415
+
+        return _tell(missing(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _tell(error: DemeshError) -> int:
+    print(f"demesh: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with those commands registered that `words` may mean."""
+    parser = argparse.ArgumentParser(
+        prog="demesh", description="A mesh of machines of different owners, over MQTT."
+    )
+    parser.add_argument("--version", action="version", version=f"demesh {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_version(subparsers)
+    meant = next((word for word in words if not word.startswith("-")), "")
+    if meant != "version":
+        from demesh.cli.run import add_command  # noqa: PLC0415
+
+        add_command(subparsers)
+    if meant not in ("run", "version"):
+        _add_others(subparsers)
+    return parser
+
+
+def _add_others(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register what other packages bring; raises MissingExtraError."""
+    from demesh.cli.plugins import COMMANDS, load  # noqa: PLC0415
+
+    for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
+        load(point)(subparsers)
+
+
+def _add_version(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("version", help="print the version")
+    parser.set_defaults(run=_version)
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"demesh {__version__}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

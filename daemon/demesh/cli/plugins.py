@@ -1,0 +1,66 @@
+"""What other packages add to the daemon: device drivers and commands, as entry points by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from demesh.errors import ConfigError, DemeshError
+from demesh.ports import Device, Instant
+
+DRIVERS = "demesh.drivers"
+COMMANDS = "demesh.commands"
+
+OpenDriver = Callable[..., Device]
+"""`factory(options: dict, *, folder: Path, now: Instant) -> Device`; ConfigError: bad options."""
+
+EXTRAS = {"rich": "view"}
+"""Which extra of the distribution brings a module."""
+
+
+class MissingExtraError(DemeshError):
+    """A part of demesh that is not installed is needed (EX_UNAVAILABLE)."""
+
+    exit_code = 69
+
+
+def find_driver(name: str, where: str) -> OpenDriver:
+    """The factory of a driver; ConfigError lists the known ones."""
+    known = {point.name: point for point in entry_points(group=DRIVERS)}
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f'did you mean "{near[0]}"? ' if near else ""
+        listed = ", ".join(sorted(known)) or "none (is demesh installed?)"
+        raise ConfigError(
+            f'{where}: [device] driver = "{name}" is unknown; {hint}known drivers: {listed}'
+        )
+    factory: OpenDriver = load(known[name])
+    return factory
+
+
+def open_driver(
+    factory: OpenDriver, options: Mapping[str, Any], *, folder: Path, now: Instant
+) -> Device:
+    """The device behind a driver; raises ConfigError for options it does not take."""
+    return factory(dict(options), folder=folder, now=now)
+
+
+def load(point: EntryPoint) -> Any:
+    """The object an entry point names; MissingExtraError says what to install."""
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        raise missing(error) from None
+
+
+def missing(error: ModuleNotFoundError) -> DemeshError:
+    """What to tell a person about a module that is not there; re-raises if it is our own."""
+    module = (error.name or "").partition(".")[0]
+    if module.startswith("demesh"):
+        raise error
+    extra = EXTRAS.get(module)
+    what = f"pip install 'demesh[{extra}]'" if extra else f"pip install {module}"
+    return MissingExtraError(f"the Python package {module} is missing; {what}")

@@ -1,0 +1,310 @@
+"""The asyncio shell around the node: one queue, one consumer, one commit a turn.
+
+Theory of operation. Transports, the sampler, signals and the store put inputs into one inbox. A
+turn takes up to TURN_MAX of them, asks the node for effects and executes these in the order
+
+    persist  ->  publish  ->  actuate, fetch  ->  observe
+
+so nothing is sent that is not durable, and one sync serves the whole turn. A turn runs on the
+loop's thread without awaiting: the node needs no lock. Between turns everything else gets its go.
+
+RT1  If a store fails, nothing of that turn is published or actuated, and the daemon ends (74): it
+     can no longer keep its word about votes. The supervisor starts it again from the journal.
+RT2  What is not urgent is durable within FLUSH_NS, or with the next urgent effect.
+RT3  On SIGTERM and SIGINT the node hears `Stopping` once, its last effects are executed, what is
+     queued leaves for at most DRAIN_S, and brokers see a clean DISCONNECT (no will). A second
+     signal ends the process at once, which must be harmless, as SIGKILL is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from demesh.errors import DemeshError, StorageError
+from demesh.observe.projection import Projection
+from demesh.ports import (
+    MILLISECOND,
+    SECOND,
+    Actuate,
+    CompactJournal,
+    Device,
+    Effect,
+    Fetch,
+    Fetched,
+    Input,
+    Instant,
+    Journal,
+    Keep,
+    Linked,
+    Measured,
+    Observe,
+    Publish,
+    Received,
+    Stopping,
+    Store,
+    StoreBlock,
+)
+from demesh.transport.client import Link
+from demesh.transport.inbox import Inbox
+from demesh.transport.mqtt import MqttTransport
+
+# One sync serves so many inputs; more would keep the loop from its sockets for too long.
+TURN_MAX = 64
+
+FLUSH_NS = 1 * SECOND
+
+# Last words (an End, a last voucher) at 10-600 ms a round trip; systemd kills after 90 s.
+DRAIN_S = 3.0
+
+_log = logging.getLogger("demesh")
+
+
+class NodePort(Protocol):
+    """The protocol core as the shell sees it; `demesh.node.Node` is the one there is."""
+
+    def start(self, now: Instant) -> list[Effect]:
+        """Begin; afterwards `subscriptions` and `will` are set."""
+
+    def handle(self, item: Input, now: Instant, /) -> list[Effect]:
+        """React to an input."""
+
+    def tick(self, now: Instant) -> list[Effect]:
+        """React to the passing of time."""
+
+    def deadline(self) -> Instant | None:
+        """When `tick` is wanted at the latest."""
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """Topic filters to subscribe to."""
+
+    @property
+    def will(self) -> tuple[str, bytes] | None:
+        """Topic and payload the broker publishes if we vanish."""
+
+
+class StorePort(Store, Protocol):
+    """A store that batches: what is `pending` becomes durable by `flush`."""
+
+    @property
+    def pending(self) -> bool:
+        """Something committed is not durable yet."""
+
+    def flush(self) -> None:
+        """Make everything durable."""
+
+    def close(self) -> None:
+        """Flush and give up the store."""
+
+
+class TransportPort(Protocol):
+    """A connection that looks after itself."""
+
+    @property
+    def dropped(self) -> int:
+        """Publications given up so far."""
+
+    def jobs(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """What to run until cancelled, by name."""
+
+    def publish(self, publish: Publish) -> None:
+        """Queue a publication."""
+
+    async def stop(self, seconds: float) -> None:
+        """Let what is queued leave."""
+
+
+Deliver = Callable[[Received | Linked], None]
+OpenTransport = Callable[[Link, Deliver, Callable[[str], None]], TransportPort]
+
+
+def open_mqtt(link: Link, deliver: Deliver, report: Callable[[str], None]) -> TransportPort:
+    """The transport of the shipped daemon."""
+    return MqttTransport(link, deliver, report, random.Random())
+
+
+class Runtime:
+    """One node, its store, its device and its brokers, until it is told to stop."""
+
+    def __init__(
+        self,
+        node: NodePort,
+        store: StorePort,
+        device: Device,
+        projection: Projection,
+        links: Sequence[Link],
+        open_transport: OpenTransport = open_mqtt,
+    ) -> None:
+        self._node, self._store, self._device = node, store, device
+        self._projection, self._links, self._open_transport = projection, links, open_transport
+        self._inbox = Inbox()
+        self._transports: list[TransportPort] = []
+        self._flush_at: Instant | None = None
+        self._dropped = (0, 0)
+
+    async def run(self) -> None:
+        """Run until `stop` or a signal; closes the store. Raises DemeshError."""
+        try:
+            self._begin()
+            async with asyncio.TaskGroup() as group:
+                jobs = [group.create_task(self._sample_forever(), name="sampler")]
+                for transport in self._transports:
+                    for name, job in transport.jobs():
+                        jobs.append(group.create_task(job, name=name))
+                self._catch_signals()
+                await self._turns()
+                for transport in self._transports:
+                    await transport.stop(DRAIN_S)
+                for task in jobs:
+                    task.cancel()
+        except BaseException as error:
+            self._abandon()
+            told = _told(error)
+            if told is None:
+                raise
+            raise told from None
+        self._store.close()
+
+    def stop(self) -> None:
+        """Ask for the end, from the loop's thread; `run` returns when it is reached."""
+        self._inbox.put(Stopping())
+
+    def _begin(self) -> None:
+        now = time.monotonic_ns()
+        effects = self._node.start(now)
+        for number, link in enumerate(self._links):
+            whole = replace(
+                link,
+                subscriptions=self._node.subscriptions,
+                will=self._node.will,
+                broker=number,
+            )
+            self._transports.append(self._open_transport(whole, self._inbox.put, self._report))
+        self._execute(effects, now)
+
+    async def _turns(self) -> None:
+        while True:
+            await self._inbox.wait(self._patience_s())
+            if self._turn():
+                return
+
+    def _turn(self) -> bool:
+        """One turn; True if it was the last. Raises StorageError."""
+        effects: list[Effect] = []
+        last = False
+        for item in self._inbox.take(TURN_MAX):
+            effects += self._node.handle(item, time.monotonic_ns())
+            last = last or isinstance(item, Stopping)
+        now = time.monotonic_ns()
+        deadline = self._node.deadline()
+        if deadline is not None and deadline <= now:
+            effects += self._node.tick(now)
+        self._execute(effects, now)
+        return last
+
+    def _execute(self, effects: Sequence[Effect], now: Instant) -> None:
+        """Execute a turn's effects in order; raises StorageError (RT1)."""
+        self._persist(effects, now)
+        for effect in effects:
+            if isinstance(effect, Publish):
+                self._publish(effect)
+        for effect in effects:
+            if isinstance(effect, Actuate):
+                self._device.actuate(effect, now)
+            elif isinstance(effect, Fetch):
+                blocks = self._store.blocks(effect.first_height, effect.count)
+                self._inbox.put(Fetched(effect.asker, blocks))
+        for effect in effects:
+            if isinstance(effect, Observe):
+                self._observe(effect)
+
+    def _persist(self, effects: Sequence[Effect], now: Instant) -> None:
+        kept = [e for e in effects if isinstance(e, Journal | CompactJournal | StoreBlock | Keep)]
+        if kept:
+            self._store.commit(kept)
+        if self._flush_at is not None and self._flush_at <= now:
+            self._store.flush()
+        if not self._store.pending:
+            self._flush_at = None
+        elif self._flush_at is None:
+            self._flush_at = now + FLUSH_NS
+
+    def _publish(self, publish: Publish) -> None:
+        for transport in self._transports:
+            transport.publish(publish)
+
+    def _observe(self, effect: Observe) -> None:
+        for publish in self._projection.publications(effect, time.time_ns()):
+            self._publish(publish)
+        if effect.text:
+            _log.info("%s", effect.text)
+
+    def _report(self, text: str) -> None:
+        self._observe(Observe("runtime", text=text))
+
+    def _patience_s(self) -> float | None:
+        """How long the next turn may wait for an input, in seconds; None: as long as it takes."""
+        times = [t for t in (self._node.deadline(), self._flush_at) if t is not None]
+        return max(0, min(times) - time.monotonic_ns()) / SECOND if times else None
+
+    async def _sample_forever(self) -> None:
+        complaint = ""
+        while True:
+            try:
+                self._inbox.put(Measured(self._device.read(time.monotonic_ns())))
+                complaint = ""
+            except OSError as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    self._report(f"the device cannot be read: {complaint}; trying again")
+            self._watch()
+            await asyncio.sleep(self._device.sample_ms * MILLISECOND / SECOND)
+
+    def _watch(self) -> None:
+        """Say it when a queue overflowed since the last sample."""
+        dropped = (self._inbox.dropped, sum(t.dropped for t in self._transports))
+        if dropped != self._dropped:
+            incoming, outgoing = dropped[0] - self._dropped[0], dropped[1] - self._dropped[1]
+            self._dropped = dropped
+            self._observe(
+                Observe(
+                    "runtime",
+                    {"dropped_in": dropped[0], "dropped_out": dropped[1]},
+                    f"overloaded: dropped {incoming} incoming, {outgoing} outgoing messages",
+                )
+            )
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        self.stop()
+
+    def _abandon(self) -> None:
+        """Close the store after a failure, whose own error is the one to be told."""
+        try:
+            self._store.close()
+        except StorageError as error:
+            _log.info("%s", error)
+
+
+def _told(error: BaseException) -> DemeshError | None:
+    """The error to tell a person, if that is what a failure consists of; None is our own fault."""
+    if isinstance(error, DemeshError):
+        return error
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    _, ours = error.split(DemeshError)
+    return None if ours else _told(error.exceptions[0])
