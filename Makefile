@@ -1,0 +1,71 @@
+# Demesh. `make run` needs Python >= 3.11 and make; a C compiler is used where there is one.
+#
+#   BROKER=mqtt://host:port   use this broker instead of the embedded one
+#   DURATION=60               how long the street runs, in seconds
+#   PYTHON=python3.12         which Python makes the virtual environment
+
+VENV := .venv
+BIN := $(VENV)/bin
+SCENARIO ?= configs/scenarios/street.toml
+SEED ?= 7
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell command -v $(p) >/dev/null 2>&1 \
+	&& $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+BUILD_INPUTS := pyproject.toml setup.py $(wildcard daemon/demesh/wire/*.pyx)
+# A plain `pip install` in a checkout would run yesterday's code; an editable one never does.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+export BROKER DURATION
+
+.DEFAULT_GOAL := help
+.PHONY: help run virtual test lint bench clean
+
+help:
+	@echo 'make run      a street of eight boards trades energy for a minute (BROKER=, DURATION=)'
+	@echo 'make virtual  the same street in virtual time, without a broker (SEED=)'
+	@echo 'make test     linters, types, import contracts and all tests'
+	@echo 'make lint     the same without the tests'
+	@echo 'make bench    how fast the virtual street runs'
+	@echo 'make clean    remove what was built; runs/ stays'
+
+run: $(VENV)/ready
+	@$(BIN)/demesh swarm run $(SCENARIO)
+
+virtual: $(VENV)/ready
+	@$(BIN)/demesh swarm run $(SCENARIO) --virtual --seed $(SEED)
+
+bench: $(VENV)/ready
+	@for day in 1 2 3; do $(BIN)/demesh swarm run $(SCENARIO) --virtual --seed $$day --brief; done
+
+lint: $(VENV)/ready-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .import_linter_cache daemon/demesh.egg-info daemon/demesh/wire/_hotpath.c
+	find daemon consensus firmware_sim tests -name __pycache__ -prune -exec rm -rf {} +
+	find daemon -name '_hotpath*.so' -delete
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo "Demesh needs Python 3.11 or later; this is $$(python3 --version \
+	2>/dev/null || echo 'no Python at all'). On Debian 12, Ubuntu 24.04 or Raspberry Pi OS 12: \
+	sudo apt install python3 python3-venv"; exit 69; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo 'Demesh needs a virtual environment: sudo apt install python3-venv'; exit 69; }
+	@echo 'Setting up $(VENV) (once, about a minute) ...'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# Quiet unless it fails: then everything that pip said is worth reading.
+$(VENV)/ready: $(BIN)/python $(BUILD_INPUTS)
+	@$(INSTALL) '.[view]' >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+	@touch $@
+
+$(VENV)/ready-dev: $(BIN)/python $(BUILD_INPUTS)
+	@$(INSTALL) '.[dev]' >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; exit 1; }
+	@touch $@ $(VENV)/ready
