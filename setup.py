@@ -29,6 +29,8 @@ def extensions() -> list[Extension]:
         # The stable ABI: one build serves CPython 3.11 and everything after it.
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         py_limited_api=True,
+        # Debug information would be nine tenths of the file, on boards that run from an SD card.
+        extra_compile_args=["-g0"],
     )
     built = cythonize([hotpath], build_dir="build/cython")
     for extension in built:

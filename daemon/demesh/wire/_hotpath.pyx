@@ -58,6 +58,7 @@ cdef enum:
     # A signed message up to this size is put together on the stack; only blocks are longer.
     STACK_BYTES = 2048
 
+# Places in _REJECTS; what `Reject` itself counts is its own affair.
 cdef enum:
     OK = 0
     SIZE = 1
@@ -78,7 +79,20 @@ cdef Py_ssize_t CACHE_MAX = _reference.CACHE_MAX
 cdef Py_ssize_t FRAME_MAX = FRAME_BYTES_MAX
 cdef int FIRST_SIGNAL = _frame.FIRST_SIGNAL
 
-cdef tuple _REJECTS = (None, *(Reject(code) for code in range(1, PAYLOAD + 1)))
+cdef tuple _REJECTS = (
+    None,
+    Reject.SIZE,
+    Reject.SHAPE,
+    Reject.CANONICAL,
+    Reject.VERSION,
+    Reject.MESH,
+    Reject.KIND,
+    Reject.KIND_SIZE,
+    Reject.SENDER,
+    Reject.REPLAY,
+    Reject.SIGNATURE,
+    Reject.PAYLOAD,
+)
 cdef list _KINDS = [None] * KINDS
 cdef Py_ssize_t _LIMITS[KINDS]
 for _kind in Kind:
