@@ -1,0 +1,159 @@
+"""A small street for the ledger's tests: accounts, signed ops and real signed voucher frames."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from nacl.signing import SigningKey
+
+from demesh.ledger.ledger import Ledger
+from demesh.ledger.ops import SignedOp
+from demesh.ledger.state import AccountKind, Result
+from demesh.wire.frame import Binding, seal_statement
+from demesh.wire.identity import device_id
+from demesh.wire.kinds import Kind, Reject
+from demesh.wire.messages import (
+    Claim,
+    Close,
+    GenesisAccount,
+    GenesisBody,
+    OpBody,
+    OpenChannel,
+    Split,
+    Transfer,
+    Voucher,
+)
+from demesh.wire.schema import Malformed, decode, encode
+from demesh.wire.validate import Validator
+
+BINDING = Binding(bytes(range(32)), 1)
+START_S = 1_700_000_000
+HOUR_S = 3_600
+DAY_S = 86_400
+FLOOR = -1_000_000
+COMMONS_PPM = 10_000
+
+NAMES = ("ann", "ben", "cem", "dora", "commons")
+KEYS = {name: SigningKey(blake2b(name.encode(), digest_size=32).digest()) for name in NAMES}
+IDS = {name: device_id(bytes(key.verify_key)) for name, key in KEYS.items()}
+ANN, BEN, CEM, DORA, COMMONS = (IDS[name] for name in NAMES)
+STRANGER = b"\xee" * 16
+AGREEMENT = b"\xaa" * 16
+
+
+def genesis_body(floor: int = FLOOR, commons_ppm: int = COMMONS_PPM) -> GenesisBody:
+    """Four accounts with credit and a commons without."""
+    accounts = [GenesisAccount(id, id, AccountKind.OWNER, floor) for id in (ANN, BEN, CEM, DORA)]
+    return GenesisBody(
+        name="street",
+        generation=1,
+        nonce=b"nonce...",
+        time_s=START_S,
+        rules_version=1,
+        owners=(bytes(KEYS["ann"].verify_key),),
+        owner_names=("ann",),
+        devices=(),
+        accounts=(*accounts, GenesisAccount(COMMONS, COMMONS, AccountKind.COMMONS, 0)),
+        commons=COMMONS,
+        commons_ppm=commons_ppm,
+    )
+
+
+def new_validator() -> Validator:
+    """A validator that knows everybody in the street."""
+    validator = Validator(BINDING)
+    for name, id in IDS.items():
+        validator.enrol(id, bytes(KEYS[name].verify_key))
+    return validator
+
+
+_VALIDATOR = new_validator()
+
+
+def open_voucher(frame: bytes) -> tuple[bytes, Voucher] | None:
+    """The port of `Ledger.apply` as a node implements it: checks envelope, kind and signature."""
+    view = _VALIDATOR.check(frame)
+    if isinstance(view, Reject) or view.kind != Kind.VOUCHER:
+        return None
+    try:
+        return view.sender, decode(Voucher, view.payload)
+    except Malformed:
+        return None
+
+
+def voucher_frame(payer: bytes, channel: bytes, cum: int, lane: int = 0) -> bytes:
+    """A voucher signed by `payer`."""
+    name = next(name for name, id in IDS.items() if id == payer)
+    payload = encode(Voucher(channel, lane, cum))
+    return seal_statement(
+        Kind.VOUCHER, BINDING, payer, payload, lambda message: KEYS[name].sign(message).signature
+    )
+
+
+def signed(
+    signer: bytes, body: OpBody, nonce: int = 0, valid_until_s: int = START_S + HOUR_S
+) -> SignedOp:
+    """An op with an id that depends on all its content, as a hash of its frame does."""
+    content = (
+        encode(body)
+        + signer
+        + b"%s %d %d"
+        % (
+            type(body).__name__.encode(),
+            nonce,
+            valid_until_s,
+        )
+    )
+    return SignedOp(blake2b(content, digest_size=32).digest(), signer, valid_until_s, body)
+
+
+def transfer(payer: bytes, payee: bytes, amount: int, **options: int) -> SignedOp:
+    return signed(payer, Transfer(payee, amount), **options)
+
+
+def opening(
+    payer: bytes,
+    payee: bytes,
+    escrow: int = 100_000,
+    expiry_s: int = START_S + DAY_S,
+    window_s: int = HOUR_S,
+    splits: tuple[Split, ...] = (),
+    **options: int,
+) -> SignedOp:
+    body = OpenChannel(payee, escrow, expiry_s, window_s, AGREEMENT, splits)
+    return signed(payer, body, **options)
+
+
+def claiming(submitter: bytes, frame: bytes, **options: int) -> SignedOp:
+    return signed(submitter, Claim(frame), **options)
+
+
+def closing(signer: bytes, channel: bytes, frame: bytes = b"", **options: int) -> SignedOp:
+    return signed(signer, Close(channel, frame), **options)
+
+
+class Book:
+    """A ledger that goes on block by block, for tests that read as a story."""
+
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        self.ledger = Ledger.genesis(genesis_body()) if ledger is None else ledger
+        self.time_s = START_S
+        self.events: tuple[object, ...] = ()
+
+    def block(self, *ops: SignedOp, after_s: int = 1) -> tuple[Result, ...]:
+        """Apply a block `after_s` seconds after the last one; its results."""
+        self.time_s += after_s
+        applied = self.ledger.apply(ops, self.time_s, open_voucher)
+        self.ledger = applied.ledger
+        self.events = applied.events
+        return applied.results
+
+    def open(self, op: SignedOp) -> bytes:
+        """Open a channel that must open; its id."""
+        assert self.block(op) == (Result.OK,)
+        return op.id[:16]
+
+    def balance(self, id: bytes) -> int:
+        account = self.ledger.account(id)
+        assert account is not None
+        return account.balance

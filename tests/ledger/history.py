@@ -1,0 +1,88 @@
+"""A long history of a street drawn from a seed: the same ops for the same seed, on any machine.
+
+Run as a program it prints the state root and a digest of everything that was answered and told.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from hashlib import blake2b
+from random import Random
+
+from demesh.ledger.ops import SignedOp
+from demesh.wire.messages import Split
+from ledger.book import (
+    ANN,
+    BEN,
+    CEM,
+    DAY_S,
+    DORA,
+    HOUR_S,
+    START_S,
+    Book,
+    claiming,
+    closing,
+    opening,
+    transfer,
+    voucher_frame,
+)
+
+PEOPLE = [ANN, BEN, CEM, DORA]
+
+
+def history(seed: int, blocks: int) -> Iterator[tuple[list[SignedOp], int]]:
+    """(ops, seconds since the last block) per block: sound ones mostly, and some of every folly."""
+    rng = Random(seed)
+    time_s = START_S
+    past: list[SignedOp] = []
+    open_ids: list[tuple[bytes, bytes, bytes]] = []
+    for height in range(blocks):
+        after_s = rng.choice([0, 1, 5, 60, 600, HOUR_S, 3 * HOUR_S, DAY_S])
+        time_s += after_s
+        ops: list[SignedOp] = []
+        for turn in range(rng.randrange(6)):
+            options = {
+                "nonce": 100 * height + turn,
+                "valid_until_s": time_s + rng.choice([0, 60, HOUR_S, DAY_S, DAY_S + 1, -1]),
+            }
+            payer, payee, third = rng.sample(PEOPLE, 3)
+            choice = rng.randrange(10)
+            if choice < 2:
+                amount = rng.choice([0, 1, 77, 5_000, 600_000])
+                ops.append(transfer(payer, payee, amount, **options))
+            elif choice < 4 or not open_ids:
+                expiry_s = time_s + rng.choice([HOUR_S, 6 * HOUR_S, 2 * DAY_S])
+                splits = (Split(third, rng.choice([1, 50_000, 333_333])),) * rng.randrange(2)
+                escrow = rng.randrange(1, 200_000)
+                op = opening(
+                    payer, payee, escrow, expiry_s, rng.choice([1, 4]) * HOUR_S, splits, **options
+                )
+                open_ids = [*open_ids[-8:], (op.id[:16], payer, payee)]
+                ops.append(op)
+            elif choice < 8:
+                id, signer, _ = rng.choice(open_ids)
+                frame = voucher_frame(signer, id, rng.randrange(150_000), rng.randrange(3))
+                ops.append(claiming(third, frame, **options))
+            elif choice < 9:
+                id, one, other = rng.choice(open_ids)
+                frame = voucher_frame(one, id, rng.randrange(150_000)) * rng.randrange(2)
+                ops.append(closing(rng.choice([one, other, other, third]), id, frame, **options))
+            elif past:
+                ops.append(rng.choice(past[-20:]))
+        past += ops
+        yield ops, after_s
+
+
+def digest(seed: int, blocks: int) -> str:
+    """State root and BLAKE2b of all results and events of a history, as text."""
+    book = Book()
+    told = blake2b(digest_size=16)
+    for ops, after_s in history(seed, blocks):
+        results = book.block(*ops, after_s=after_s)
+        told.update(repr((results, book.events)).encode())
+    return f"{book.ledger.root.hex()} {told.hexdigest()}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(digest(int(sys.argv[1]), int(sys.argv[2])) + "\n")

@@ -1,0 +1,196 @@
+"""An independent model of the ledger's rules, and the pair that compares both after every block.
+
+The model is plain dictionaries and says only whether an op succeeds and where the money is: it
+shares no code, no result codes and no data structures with the ledger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import floor
+
+from demesh.ledger.ledger import Ledger
+from demesh.ledger.ops import SignedOp
+from demesh.ledger.state import Result
+from demesh.wire.messages import Claim, Close, OpenChannel, Transfer
+from ledger.book import COMMONS, COMMONS_PPM, START_S, genesis_body, open_voucher
+
+DAY_S = 24 * 60 * 60
+
+
+@dataclass
+class Tab:
+    """A channel of the model: every valid voucher ever shown for it, in a list."""
+
+    terms: OpenChannel
+    payer: bytes
+    shown: list[tuple[int, int]] = field(default_factory=list)
+    ends_s: int = 0
+    closing: bool = False
+
+    def due(self) -> int:
+        best: dict[int, int] = {}
+        for lane, cum in self.shown:
+            best[lane] = max(cum, best.get(lane, 0))
+        return min(self.terms.escrow, sum(best.values()))
+
+
+class Model:
+    """The money of a street, told as simply as possible."""
+
+    def __init__(self) -> None:
+        self.floors = {account.id: account.floor for account in genesis_body().accounts}
+        self.money = dict.fromkeys(self.floors, 0)
+        self.tabs: dict[bytes, Tab] = {}
+        self.answers: dict[bytes, tuple[bool, int]] = {}
+        self.time_s = START_S
+
+    def block(self, ops: list[SignedOp], time_s: int) -> list[bool]:
+        """Whether each op succeeded."""
+        self.time_s = time_s
+        said = [self._answer(op) for op in ops]
+        for id in [id for id, tab in self.tabs.items() if tab.ends_s <= time_s]:
+            self._pay_out(id)
+        self.answers = {op: kept for op, kept in self.answers.items() if kept[1] >= time_s}
+        return said
+
+    def _answer(self, op: SignedOp) -> bool:
+        if op.id in self.answers:
+            return self.answers[op.id][0]
+        if op.valid_until_s < self.time_s:
+            return False
+        said = op.valid_until_s <= self.time_s + DAY_S and self._do(op)
+        self.answers[op.id] = (said, op.valid_until_s)
+        return said
+
+    def _do(self, op: SignedOp) -> bool:
+        match op.body:
+            case Transfer(to, amount):
+                return self._move(op.signer, to, amount)
+            case OpenChannel():
+                return self._open(op, op.body)
+            case Claim(frame):
+                opened = open_voucher(frame)
+                return opened is not None and self._show(*opened) == "raised"
+            case Close():
+                return self._close(op.signer, op.body)
+
+    def _can_spend(self, who: bytes, amount: int) -> bool:
+        return who in self.money and 0 < amount <= self.money[who] - self.floors[who]
+
+    def _move(self, payer: bytes, payee: bytes, amount: int) -> bool:
+        if payee == payer or payee not in self.money or not self._can_spend(payer, amount):
+            return False
+        self.money[payer] -= amount
+        self.money[payee] += amount
+        return True
+
+    def _open(self, op: SignedOp, terms: OpenChannel) -> bool:
+        shares = sum(split.ppm for split in terms.splits) + COMMONS_PPM
+        sound = (
+            terms.payee != op.signer
+            and terms.payee in self.money
+            and self._can_spend(op.signer, terms.escrow)
+            and self.time_s < terms.expiry_s <= self.time_s + 32 * DAY_S
+            and 3600 <= terms.window_s <= 7 * DAY_S
+            and all(split.account in self.money and split.ppm > 0 for split in terms.splits)
+            and len({split.account for split in terms.splits}) == len(terms.splits)
+            and shares <= 1_000_000
+            and op.id[:16] not in self.tabs
+        )
+        if sound:
+            self.money[op.signer] -= terms.escrow
+            tab = Tab(terms, op.signer, ends_s=terms.expiry_s + terms.window_s)
+            self.tabs[op.id[:16]] = tab
+        return sound
+
+    def _show(self, payer: bytes, voucher: object) -> str:
+        tab = self.tabs.get(voucher.channel)
+        if tab is None or tab.payer != payer or voucher.lane >= 64:
+            return "wrong"
+        known = [cum for lane, cum in tab.shown if lane == voucher.lane]
+        tab.shown.append((voucher.lane, voucher.cum))
+        return "raised" if voucher.cum > max(known, default=0) else "known"
+
+    def _close(self, who: bytes, body: Close) -> bool:
+        tab = self.tabs.get(body.channel)
+        if tab is None or who not in (tab.payer, tab.terms.payee):
+            return False
+        if who == tab.payer and (tab.closing or self.time_s >= tab.terms.expiry_s):
+            return False
+        if body.voucher:
+            opened = open_voucher(body.voucher)
+            if opened is None or opened[1].channel != body.channel:
+                return False
+            if self._show(*opened) == "wrong":
+                return False
+        if who == tab.payer:
+            tab.closing, tab.ends_s = True, self.time_s + tab.terms.window_s
+        else:
+            self._pay_out(body.channel)
+        return True
+
+    def _pay_out(self, id: bytes) -> None:
+        tab = self.tabs.pop(id)
+        paid = tab.due()
+        parts = [(COMMONS, COMMONS_PPM), *((s.account, s.ppm) for s in tab.terms.splits)]
+        rest = paid
+        for account, ppm in parts:
+            part = floor(Fraction(paid * ppm, 1_000_000))
+            self.money[account] += part
+            rest -= part
+        self.money[tab.terms.payee] += rest
+        self.money[tab.payer] += tab.terms.escrow - paid
+
+
+class Pair:
+    """A ledger and its model, led through the same blocks; every disagreement is an assertion."""
+
+    def __init__(self) -> None:
+        self.model = Model()
+        self.ledger = Ledger.genesis(genesis_body())
+        self.stored = dict(self.ledger.records())
+        self.time_s = START_S
+
+    def block(self, ops: list[SignedOp], after_s: int) -> tuple[Result, ...]:
+        """One block on both; then everything that must hold, is checked."""
+        self.time_s += after_s
+        before = self.ledger.root
+        applied = self.ledger.apply(ops, self.time_s, open_voucher)
+        assert self.ledger.root == before, "apply changed the ledger it was called on"
+        said = self.model.block(ops, self.time_s)
+        self.ledger = applied.ledger
+        for key, value in applied.changes:
+            if value is None:
+                del self.stored[key]
+            else:
+                self.stored[key] = value
+        assert [result is Result.OK for result in applied.results] == said
+        self.check()
+        return applied.results
+
+    def check(self) -> None:
+        """Money, channels, memory and storage agree; the invariants hold."""
+        ledger, model = self.ledger, self.model
+        accounts = dict(ledger.accounts())
+        channels = dict(ledger.channels())
+        assert {id: account.balance for id, account in accounts.items()} == model.money
+        assert {id: channel.claimed for id, channel in channels.items()} == {
+            id: tab.due() for id, tab in model.tabs.items()
+        }
+        assert ledger.total() == 0
+        assert all(account.balance >= account.floor for account in accounts.values())
+        for channel in channels.values():
+            assert self.time_s < channel.expiry_s + channel.window_s, "a channel outlived its end"
+        for id, account in accounts.items():
+            assert account.channels == [c.payer for c in channels.values()].count(id)
+        remembered = {key[1:] for key in self.stored if key[:1] == b"o"}
+        assert remembered == set(model.answers)
+        assert dict(ledger.records()) == self.stored, "changes do not lead to the records"
+        restored = Ledger.restore(sorted(self.stored.items(), reverse=True))
+        assert restored.root == ledger.root, "a restart changes the root"
+        assert ledger.settlement_s() == min((t.ends_s for t in model.tabs.values()), default=None)
+        ends = [t.ends_s for t in model.tabs.values()]
+        ends += [until_s + 1 for _, until_s in model.answers.values()]
+        assert ledger.deadline_s() == min(ends, default=None)

@@ -1,0 +1,214 @@
+"""The checker is checked: histories agree with the model, and each broken ledger is caught."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from demesh.ledger import channels, ledger, ops, state
+from demesh.ledger.draft import Draft
+from demesh.ledger.events import Cause
+from demesh.ledger.state import Channel, Result
+from demesh.ledger.trie import Branch, Trie
+from ledger.book import Book
+from ledger.history import history
+from ledger.model import Pair
+
+BLOCKS = 120
+
+
+def walk(seed: int) -> None:
+    """A history of `BLOCKS` blocks on a ledger and its model."""
+    pair = Pair()
+    for drawn, after_s in history(seed, BLOCKS):
+        pair.block(drawn, after_s)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_seeded_history_agrees_with_the_model(seed):
+    walk(seed)
+
+
+def test_the_histories_reach_every_kind_of_fact_and_most_refusals():
+    seen: Counter[object] = Counter()
+    for seed in range(4):
+        book = Book()
+        for drawn, after_s in history(seed, BLOCKS):
+            seen.update(book.block(*drawn, after_s=after_s))
+            seen.update(type(event).__name__ for event in book.events)
+            seen.update(getattr(event, "why", None) for event in book.events)
+    facts = ["Transferred", "Opened", "Claimed", "Closing", "Settled", *Cause]
+    codes = [
+        Result.OK,
+        Result.EXPIRED,
+        Result.VALIDITY,
+        Result.AMOUNT,
+        Result.FUNDS,
+        Result.CHANNEL,
+        Result.NOTHING,
+        Result.PARTY,
+        Result.CLOSING,
+    ]
+    assert [one for one in (*facts, *codes) if seen[one] < 3] == []
+
+
+# -- broken ledgers -------------------------------------------------------------------------------
+
+
+def shares_round_up(patch):
+    patch.setattr(channels, "share", lambda paid, ppm: -(-paid * ppm // 1_000_000))
+
+
+def fee_on_the_escrow_instead_of_the_payout(patch):
+    def settle(draft, id, why):
+        channel = draft.channel(id)
+        draft.put_channel(id, replace(channel, lanes=(state.Lane(0, channel.escrow),)))
+        return original(draft, id, why)
+
+    original = channels.settle
+    patch.setattr(channels, "settle", settle)
+
+
+def op_memory_is_lost(patch):
+    patch.setattr(Draft, "remember", lambda self, op, signer, valid_until_s, result: None)
+
+
+def op_memory_is_lost_for_failures(patch):
+    original = Draft.remember
+
+    def remember(self, op, signer, valid_until_s, result):
+        if result is Result.OK:
+            original(self, op, signer, valid_until_s, result)
+
+    patch.setattr(Draft, "remember", remember)
+
+
+def ops_are_forgotten_a_second_early(patch):
+    patch.setattr(Draft, "stale_ops", lambda self, count: self._until(b"f", self.time_s, count))
+
+
+def payout_is_not_capped_by_the_escrow(patch):
+    patch.setattr(Channel, "claimed", property(lambda self: sum(one.cum for one in self.lanes)))
+
+
+def only_the_greatest_lane_counts(patch):
+    def claimed(self):
+        return min(max([one.cum for one in self.lanes], default=0), self.escrow)
+
+    patch.setattr(Channel, "claimed", property(claimed))
+
+
+def the_last_claim_counts_instead_of_the_greatest(patch):
+    patch.setattr(Channel, "paid_on", lambda self, lane: 0)
+
+
+def nothing_settles_by_itself(patch):
+    patch.setattr(ledger, "settle_due", lambda draft, count: ())
+
+
+def channels_settle_before_the_claims_of_their_block(patch):
+    original = ledger.Draft
+
+    def settle_first(trie, time_s):
+        draft = original(trie, time_s)
+        channels.settle_due(draft, 256)
+        return draft
+
+    patch.setattr(ledger, "Draft", settle_first)
+
+
+def expiry_leaves_no_window(patch):
+    def settles_s(self):
+        return self.expiry_s if self.close_at_s is None else self.close_at_s
+
+    patch.setattr(Channel, "settles_s", property(settles_s))
+
+
+def the_order_of_settlement_keeps_old_times(patch):
+    original = Draft._put
+
+    def put(self, key, record):
+        if not (key[:1] == b"d" and record is None):
+            original(self, key, record)
+
+    patch.setattr(Draft, "_put", put)
+
+
+def refund_is_kept(patch):
+    original = Draft.drop_channel
+
+    def drop(self, id):
+        channel = self.channel(id)
+        original(self, id)
+        self.post(channel.payer, channel.claimed - channel.escrow)
+
+    patch.setattr(Draft, "drop_channel", drop)
+
+
+def transfers_take_nothing(patch):
+    original = Draft.post
+    patch.setattr(Draft, "post", lambda self, id, amount: original(self, id, max(amount, 0)))
+
+
+def anyone_closes(patch):
+    original = ops.close_channel
+
+    def close(draft, signer, body, open_voucher):
+        channel = draft.channel(body.channel)
+        signer = signer if channel is None or signer == channel.payer else channel.payee
+        return original(draft, signer, body, open_voucher)
+
+    patch.setattr(ops, "close_channel", close)
+
+
+def changes_leave_out_deletions(patch):
+    original = Draft.finish
+
+    def finish(self):
+        trie, changes = original(self)
+        return trie, tuple(change for change in changes if change[1] is not None)
+
+    patch.setattr(Draft, "finish", finish)
+
+
+def a_changed_branch_keeps_its_old_digest(patch):
+    original = Trie.set
+
+    def set_with_stale_digest(self, key, value):
+        trie = original(self, key, value)
+        if isinstance(self._top, Branch) and isinstance(trie._top, Branch):
+            trie._top._digest = self._top._digest
+        return trie
+
+    patch.setattr(Trie, "set", set_with_stale_digest)
+
+
+MUTANTS = [
+    shares_round_up,
+    fee_on_the_escrow_instead_of_the_payout,
+    op_memory_is_lost,
+    op_memory_is_lost_for_failures,
+    ops_are_forgotten_a_second_early,
+    payout_is_not_capped_by_the_escrow,
+    only_the_greatest_lane_counts,
+    the_last_claim_counts_instead_of_the_greatest,
+    nothing_settles_by_itself,
+    channels_settle_before_the_claims_of_their_block,
+    expiry_leaves_no_window,
+    the_order_of_settlement_keeps_old_times,
+    refund_is_kept,
+    transfers_take_nothing,
+    anyone_closes,
+    changes_leave_out_deletions,
+    a_changed_branch_keeps_its_old_digest,
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_broken_ledger_is_caught(mutant, monkeypatch):
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, KeyError, ValueError)):
+        for seed in range(4):
+            walk(seed)

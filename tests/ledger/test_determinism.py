@@ -1,0 +1,42 @@
+"""Same ops, same root: under any hash seed, after a restart, and from one release to the next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ledger.history import digest
+
+# Pins state root, results and events of a history: if it changes, the ledger's version must too,
+# for old and new daemons would disagree about every block.
+PINNED = (
+    "4d0dfc694e8400a086ddc682aff570a1421495d98efea41b29cdf916bcc076d6 "
+    "6cfbe96e7191391d9bf7cfbf1c98565a"
+)
+
+
+def test_a_history_has_the_root_it_had_in_every_release_of_this_ledger_version():
+    assert digest(seed=7, blocks=80) == PINNED
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
+def test_a_history_has_the_same_root_under_any_hash_seed(hash_seed):
+    program = Path(__file__).with_name("history.py")
+    environment = {
+        **os.environ,
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": os.pathsep.join([str(program.parents[1]), *sys.path]),
+    }
+    finished = subprocess.run(
+        [sys.executable, "-m", "ledger.history", "7", "80"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert finished.stdout.strip() == PINNED

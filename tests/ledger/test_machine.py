@@ -1,0 +1,147 @@
+"""Any sequence of ops and blocks: the ledger and an independent model tell the same story."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from demesh.ledger.ledger import Ledger
+from demesh.ledger.ops import SignedOp
+from demesh.wire.messages import Split
+from ledger.book import (
+    ANN,
+    BEN,
+    CEM,
+    COMMONS,
+    DAY_S,
+    DORA,
+    HOUR_S,
+    STRANGER,
+    claiming,
+    closing,
+    open_voucher,
+    opening,
+    transfer,
+    voucher_frame,
+)
+from ledger.model import Pair
+
+people = st.sampled_from([ANN, BEN, CEM, DORA, COMMONS])
+anyone = people | st.just(STRANGER)
+amounts = st.sampled_from([0, 1, 3, 999, 50_000, 1_000_000, 1_000_001, 2**53 - 1])
+lives_s = st.sampled_from([-1, 0, 1, 60, HOUR_S, DAY_S, DAY_S + 1])
+steps_s = st.sampled_from([0, 1, 60, HOUR_S - 1, HOUR_S, DAY_S, 8 * DAY_S, 40 * DAY_S])
+expiries_s = st.sampled_from([0, 1, HOUR_S, DAY_S, 32 * DAY_S, 33 * DAY_S])
+windows_s = st.sampled_from([HOUR_S - 1, HOUR_S, DAY_S, 8 * DAY_S])
+split_lists = st.lists(
+    st.builds(Split, anyone, st.sampled_from([0, 1, 333_333, 500_000, 990_000])), max_size=4
+).map(tuple)
+lanes = st.sampled_from([0, 1, 63, 64])
+
+
+class Street(RuleBasedStateMachine):
+    """People ask for things, in any order; blocks happen."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.pair = Pair()
+        self.pending: list[SignedOp] = []
+        self.past: list[SignedOp] = []
+        self.channels: list[tuple[bytes, bytes, bytes]] = []
+        self.nonce = 0
+
+    def ask(self, make: object, *parts: object, life_s: int, **options: object) -> SignedOp:
+        self.nonce += 1
+        until_s = self.pair.time_s + life_s
+        op = make(*parts, nonce=self.nonce, valid_until_s=until_s, **options)
+        self.pending.append(op)
+        return op
+
+    @rule(payer=anyone, payee=anyone, amount=amounts, life_s=lives_s)
+    def transfer(self, payer: bytes, payee: bytes, amount: int, life_s: int) -> None:
+        self.ask(transfer, payer, payee, amount, life_s=life_s)
+
+    @rule(payer=people, payee=people, amount=st.integers(1, 2_000))
+    def small_transfer(self, payer: bytes, payee: bytes, amount: int) -> None:
+        self.ask(transfer, payer, payee, amount, life_s=DAY_S)
+
+    @rule(
+        payer=anyone,
+        payee=anyone,
+        escrow=amounts,
+        expiry_s=expiries_s,
+        window_s=windows_s,
+        splits=split_lists,
+        life_s=lives_s,
+    )
+    def open(self, payer, payee, escrow, expiry_s, window_s, splits, life_s) -> None:
+        terms = {"expiry_s": self.pair.time_s + expiry_s, "window_s": window_s, "splits": splits}
+        op = self.ask(opening, payer, payee, escrow, life_s=life_s, **terms)
+        self.channels.append((op.id[:16], payer, payee))
+
+    @rule(
+        parties=st.permutations([ANN, BEN, CEM, DORA]),
+        escrow=st.integers(1, 100_000),
+        hours=st.integers(1, 48),
+        ppm=st.integers(1, 990_000),
+    )
+    def sound_open(self, parties: list[bytes], escrow: int, hours: int, ppm: int) -> None:
+        payer, payee, third, _ = parties
+        terms = {"expiry_s": self.pair.time_s + hours * HOUR_S, "splits": (Split(third, ppm),)}
+        op = self.ask(opening, payer, payee, escrow, life_s=HOUR_S, **terms)
+        self.channels.append((op.id[:16], payer, payee))
+
+    def frame(self, data: st.DataObject) -> tuple[bytes, bytes, bytes, bytes]:
+        """A voucher for some channel, mostly signed by its payer, and the channel's parties."""
+        id, payer, payee = data.draw(st.sampled_from(self.channels))
+        signer = payer if data.draw(st.integers(0, 9)) and payer != STRANGER else BEN
+        cum = data.draw(st.integers(0, 2_000) | amounts)
+        return voucher_frame(signer, id, cum, data.draw(lanes)), id, payer, payee
+
+    @rule(data=st.data(), submitter=anyone, life_s=lives_s)
+    def claim(self, data: st.DataObject, submitter: bytes, life_s: int) -> None:
+        if self.channels:
+            self.ask(claiming, submitter, self.frame(data)[0], life_s=life_s)
+
+    @rule(data=st.data(), with_voucher=st.booleans())
+    def close(self, data: st.DataObject, with_voucher: bool) -> None:
+        if self.channels:
+            frame, id, payer, payee = self.frame(data)
+            who = data.draw(st.sampled_from([payer, payee, CEM]))
+            self.ask(closing, who, id, frame if with_voucher else b"", life_s=HOUR_S)
+
+    @rule(data=st.data())
+    def say_again(self, data: st.DataObject) -> None:
+        if self.past:
+            self.pending.append(data.draw(st.sampled_from(self.past)))
+
+    @rule()
+    def say_twice_at_once(self) -> None:
+        self.pending += self.pending[-1:]
+
+    @rule(after_s=steps_s)
+    def block(self, after_s: int) -> None:
+        self.pair.block(self.pending, after_s)
+        self.past += self.pending
+        self.pending = []
+
+    @rule(after_s=steps_s)
+    def fork(self, after_s: int) -> None:
+        """What a sibling block does, stays in the sibling; both ways to it give one root."""
+        ledger, time_s = self.pair.ledger, self.pair.time_s + after_s
+        root = ledger.root
+        one = ledger.apply(self.pending, time_s, open_voucher)
+        again = Ledger.restore(ledger.records()).apply(self.pending, time_s, open_voucher)
+        assert (one.ledger.root, one.results, one.changes, one.events) == (
+            again.ledger.root,
+            again.results,
+            again.changes,
+            again.events,
+        )
+        assert ledger.root == root
+        self.pair.check()
+
+
+TestStreet = Street.TestCase
+TestStreet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
