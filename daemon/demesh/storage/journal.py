@@ -51,20 +51,10 @@ class VoteJournal:
     def load(self) -> tuple[bytes, ...]:
         """All records in order, the torn tail cut off; creates the file. Raises StorageError."""
         try:
-            if not self._path.exists():
-                durable.create(self._path, MAGIC + os.urandom(SALT_BYTES))
-            self._open()
-            content = self._path.read_bytes()
-        except OSError as error:
-            raise self._failed("cannot be read", error) from None
-        if len(content) < HEADER_BYTES or content[: len(MAGIC)] != MAGIC:
-            raise StorageError(f"{self._path}: not a vote journal, or its beginning is lost")
-        self._salt = content[len(MAGIC) : HEADER_BYTES]
-        records, end = self._read(content)
-        if end < len(content):
-            self._cut(end)
-        self._end = end
-        return records
+            return self._load()
+        except StorageError:
+            self.close()
+            raise
 
     def append(self, records: Sequence[bytes]) -> None:
         """Append records in one write and one fsync; durable on return. Raises StorageError."""
@@ -100,6 +90,23 @@ class VoteJournal:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+
+    def _load(self) -> tuple[bytes, ...]:
+        try:
+            if not self._path.exists():
+                durable.create(self._path, MAGIC + os.urandom(SALT_BYTES))
+            self._open()
+            content = self._path.read_bytes()
+        except OSError as error:
+            raise self._failed("cannot be read", error) from None
+        if len(content) < HEADER_BYTES or content[: len(MAGIC)] != MAGIC:
+            raise StorageError(f"{self._path}: not a vote journal, or its beginning is lost")
+        self._salt = content[len(MAGIC) : HEADER_BYTES]
+        records, end = self._read(content)
+        if end < len(content):
+            self._cut(end)
+        self._end = end
+        return records
 
     def _open(self) -> None:
         self._handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

@@ -41,12 +41,13 @@ def load_key(path: Path) -> SigningKey:
 def read_private(path: Path, bytes_max: int) -> bytes:
     """At most one byte more than `bytes_max` of a file only its owner can read, or KeyFileError."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without O_NONBLOCK a FIFO under this name would hold the start for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise KeyFileError(f"{path}: no such file; the device needs it") from None
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
-    with os.fdopen(handle, "rb") as file:
+    try:
         # The mode of the opened file, not of the name: nothing can be exchanged in between.
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
@@ -54,7 +55,11 @@ def read_private(path: Path, bytes_max: int) -> bytes:
         if state.st_mode & OPEN_TO_OTHERS:
             mode = stat.S_IMODE(state.st_mode)
             raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; chmod 600 {path}")
-        return file.read(bytes_max + 1)
+        return os.read(handle, bytes_max + 1)
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read: {error.strerror}") from None
+    finally:
+        os.close(handle)
 
 
 def _seed(path: Path, content: bytes) -> bytes:

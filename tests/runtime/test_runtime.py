@@ -1,0 +1,260 @@
+"""The shell: the order of effects, one commit a turn, deadlines, failures and the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+
+import pytest
+
+from demesh.errors import StorageError, TemporaryError
+from demesh.ports import (
+    MILLISECOND,
+    SECOND,
+    Actuate,
+    Effect,
+    Fetch,
+    Fetched,
+    Input,
+    Journal,
+    Keep,
+    Measured,
+    Measurement,
+    Observe,
+    Publish,
+    Received,
+    Stopping,
+    StoredBlock,
+)
+from demesh.runtime import TURN_MAX
+from runtime.shell import Shell, until
+
+
+def on_messages(effects: list[Effect]):  # type: ignore[no-untyped-def]
+    def react(item: Input) -> list[Effect]:
+        return effects if isinstance(item, Received) else []
+
+    return react
+
+
+async def test_effects_are_executed_in_the_order_persist_publish_actuate_observe() -> None:
+    shell = Shell()
+    effects: list[Effect] = [
+        Observe("state", {"view": 3}),
+        Actuate(b"flow", 5),
+        Publish("vote", b"x"),
+        Journal(b"vote"),
+    ]
+    shell.node.on = on_messages(effects)
+
+    async def scenario() -> None:
+        shell.send(b"in")
+        await until(lambda: len(shell.record) == 4)
+
+    await shell.run(scenario)
+    assert shell.record == [
+        ("commit", (Journal(b"vote"),)),
+        ("publish", Publish("vote", b"x")),
+        ("actuate", Actuate(b"flow", 5)),
+        ("publish", Publish("obs/me/state", b'{"view":3}', qos=0)),
+    ]
+
+
+async def test_a_turn_takes_many_inputs_and_commits_once() -> None:
+    shell = Shell()
+    shell.node.on = lambda item: [Journal(item.payload)] if isinstance(item, Received) else []
+
+    async def scenario() -> None:
+        shell.send(*[b"%d" % number for number in range(TURN_MAX + 10)])
+        await until(lambda: len(shell.node.inputs) > TURN_MAX + 9)
+
+    await shell.run(scenario)
+    sizes = [len(entry) for _, entry in shell.named("commit") if isinstance(entry, tuple)]
+    assert sum(sizes) == TURN_MAX + 10
+    assert len(sizes) == 2
+
+
+async def test_if_the_store_fails_nothing_of_that_turn_leaves_and_the_daemon_ends() -> None:
+    shell = Shell()
+    shell.node.on = on_messages([Journal(b"vote"), Publish("vote", b"x"), Actuate(b"f", 1)])
+    shell.store.failure = StorageError("votes.journal: cannot be written: No space left on device")
+
+    async def scenario() -> None:
+        shell.send(b"in")
+        await until(lambda: shell.store.closed)
+
+    with pytest.raises(StorageError, match="No space left"):
+        await shell.run(scenario)
+    assert shell.record == []
+    assert shell.transports[0].cancelled
+
+
+async def test_a_failure_of_a_transport_ends_the_daemon_with_its_own_error() -> None:
+    shell = Shell()
+
+    async def scenario() -> None:
+        shell.transports[0].fail(TemporaryError("mqtt://localhost:1: no broker"))
+        await until(lambda: shell.store.closed)
+
+    with pytest.raises(TemporaryError, match="no broker"):
+        await shell.run(scenario)
+
+
+async def test_our_own_fault_is_not_dressed_up_as_the_worlds() -> None:
+    shell = Shell()
+
+    def react(item: Input) -> list[Effect]:
+        raise AssertionError("impossible")
+
+    shell.node.on = react
+
+    async def scenario() -> None:
+        shell.send(b"in")
+        await until(lambda: shell.store.closed)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await shell.run(scenario)
+    assert caught.group_contains(AssertionError, match="impossible")
+
+
+async def test_the_node_ticks_when_its_deadline_comes_and_not_before() -> None:
+    shell = Shell()
+    wanted = time.monotonic_ns() + 30 * MILLISECOND
+    shell.node.next = wanted
+
+    def tick(now: int) -> list[Effect]:
+        shell.node.next = None
+        return [Publish("vote", b"timeout")]
+
+    shell.node.on_tick = tick
+
+    async def scenario() -> None:
+        await until(lambda: bool(shell.node.ticks))
+
+    await shell.run(scenario)
+    assert len(shell.node.ticks) == 1
+    assert shell.node.ticks[0] >= wanted
+    assert shell.record == [("publish", Publish("vote", b"timeout"))]
+
+
+async def test_measurements_are_fed_to_the_node() -> None:
+    shell = Shell()
+
+    async def scenario() -> None:
+        await until(lambda: len(shell.node.inputs) >= 2)
+
+    await shell.run(scenario)
+    assert shell.node.inputs[:2] == [Measured(Measurement(power_w=7))] * 2
+
+
+async def test_a_device_that_cannot_be_read_is_told_once_and_read_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    shell = Shell()
+    shell.device.failure = OSError("no answer on the bus")
+
+    async def scenario() -> None:
+        begun = time.monotonic()
+        await until(lambda: time.monotonic() > begun + 0.2)
+        shell.device.failure = None
+        await until(lambda: any(isinstance(item, Measured) for item in shell.node.inputs))
+
+    await shell.run(scenario)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the device cannot be read: no answer on the bus; trying again"
+    ]
+
+
+async def test_a_fetch_is_answered_from_the_store() -> None:
+    shell = Shell()
+    shell.store.held = (StoredBlock(4, b"b4", None), StoredBlock(5, b"b5", b"c5"))
+    shell.node.on = on_messages([Fetch(b"asker", 4, 1)])
+
+    async def scenario() -> None:
+        shell.send(b"in")
+        await until(lambda: any(isinstance(item, Fetched) for item in shell.node.inputs))
+
+    await shell.run(scenario)
+    assert Fetched(b"asker", (StoredBlock(4, b"b4", None),)) in shell.node.inputs
+
+
+async def test_what_is_not_urgent_is_flushed_within_a_second_or_little_more() -> None:
+    shell = Shell()
+    shell.node.on = on_messages([Keep("space", b"k", b"v")])
+
+    async def scenario() -> None:
+        shell.store.pending = True
+        begun = time.monotonic_ns()
+        shell.send(b"in")
+        await until(lambda: shell.store.flushed == 1)
+        assert time.monotonic_ns() - begun < 2 * SECOND
+
+    await shell.run(scenario)
+    assert shell.store.flushed == 1
+
+
+async def test_at_the_end_the_last_words_leave_and_the_store_is_closed() -> None:
+    shell = Shell()
+    shell.node.on = lambda item: (
+        [Keep("s", b"k", b"v", urgent=True), Publish("end", b"bye")]
+        if isinstance(item, Stopping)
+        else []
+    )
+
+    async def scenario() -> None:
+        return None
+
+    await shell.run(scenario)
+    assert [name for name, _ in shell.record] == ["commit", "publish"]
+    assert shell.transports[0].stopped
+    assert shell.transports[0].cancelled
+    assert shell.store.closed
+
+
+async def test_the_first_effects_are_executed_and_the_transport_knows_topics_and_will() -> None:
+    shell = Shell()
+    shell.node.first = [Journal(b"boot"), Publish("card", b"c", retain=True)]
+
+    async def scenario() -> None:
+        await until(lambda: len(shell.record) == 2)
+
+    await shell.run(scenario)
+    assert [name for name, _ in shell.record] == ["commit", "publish"]
+    assert shell.transports[0].link.subscriptions == ("t/#",)
+    assert shell.transports[0].link.will == ("gone/me", b"1")
+
+
+async def test_a_text_becomes_a_log_line_and_an_event_document(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    shell = Shell()
+    shell.node.on = on_messages([Observe("decision", {"height": 4}, "decided block 4")])
+
+    async def scenario() -> None:
+        shell.send(b"in")
+        await until(lambda: len(shell.record) == 2)
+
+    await shell.run(scenario)
+    decision, event = [entry for _, entry in shell.record]
+    assert decision == Publish("obs/me/decision", b'{"height":4}', qos=0)
+    assert isinstance(event, Publish)
+    assert (event.topic, event.qos, event.retain) == ("obs/me/event", 0, False)
+    assert json.loads(event.payload)["text"] == "decided block 4"
+    assert [record.getMessage() for record in caplog.records] == ["decided block 4"]
+
+
+async def test_overflow_is_told_with_how_much_was_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    shell = Shell()
+
+    async def scenario() -> None:
+        shell.transports[0].dropped = 12
+        await until(lambda: bool(shell.named("publish")))
+
+    await shell.run(scenario)
+    assert "dropped 0 incoming, 12 outgoing" in caplog.text

@@ -1,0 +1,251 @@
+"""The MQTT transport against a real broker: connecting, losing it, and losing nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiomqtt
+import pytest
+
+from demesh.errors import ConfigError, DemeshError, TemporaryError
+from demesh.ports import Linked, Publish, Received
+from demesh.transport.client import Link
+from demesh.transport.mqtt import SENDERS, MqttTransport
+from transport.mosquitto import Mosquitto, free_port, needs_mosquitto
+
+PATIENCE_S = 20
+
+
+class Peer:
+    """A transport with everything it delivered and reported."""
+
+    def __init__(self, link: Link, seed: int = 1) -> None:
+        self.inputs: list[Received | Linked] = []
+        self.reports: list[str] = []
+        self._changed = asyncio.Event()
+        self.transport = MqttTransport(link, self._deliver, self._report, random.Random(seed))
+
+    def _deliver(self, item: Received | Linked) -> None:
+        self.inputs.append(item)
+        self._changed.set()
+
+    def _report(self, text: str) -> None:
+        self.reports.append(text)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._changed.clear()
+                asyncio.get_running_loop().call_later(0.05, self._changed.set)
+                await self._changed.wait()
+
+    async def up(self, times: int = 1) -> None:
+        await self.until(lambda: self.inputs.count(Linked(0, up=True)) >= times)
+
+    async def down(self) -> None:
+        await self.until(lambda: Linked(0, up=False) in self.inputs)
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [item.payload for item in self.inputs if isinstance(item, Received)]
+
+
+@asynccontextmanager
+async def running(*peers: Peer) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(job, name=name)
+            for peer in peers
+            for name, job in peer.transport.jobs()
+        ]
+        yield
+        for peer in peers:
+            await peer.transport.stop(1)
+        for task in tasks:
+            task.cancel()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    mosquitto = Mosquitto(tmp_path)
+    mosquitto.start()
+    yield mosquitto
+    mosquitto.stop()
+
+
+def link_to(broker: Mosquitto, name: str, *topics: str) -> Link:
+    return Link("127.0.0.1", broker.port, broker.url, name, topics)
+
+
+@needs_mosquitto
+async def test_a_publication_reaches_a_subscriber_and_both_hear_that_they_are_linked(
+    broker: Mosquitto,
+) -> None:
+    seller, buyer = Peer(link_to(broker, "seller")), Peer(link_to(broker, "buyer", "t/#"))
+    async with running(seller, buyer):
+        await seller.up()
+        await buyer.up()
+        seller.transport.publish(Publish("t/1", b"frame"))
+        seller.transport.publish(Publish("t/2", b"view", qos=0))
+        await buyer.until(lambda: len(buyer.payloads) == 2)
+    assert Received("t/1", b"frame") in buyer.inputs
+    assert Received("t/2", b"view") in buyer.inputs
+
+
+@needs_mosquitto
+async def test_many_publications_arrive_once_each_and_in_order(broker: Mosquitto) -> None:
+    seller, buyer = Peer(link_to(broker, "seller")), Peer(link_to(broker, "buyer", "t"))
+    sent = [b"%d" % number for number in range(1000)]
+    async with running(seller, buyer):
+        await buyer.up()
+        for payload in sent:
+            seller.transport.publish(Publish("t", payload))
+        await buyer.until(lambda: len(buyer.payloads) == len(sent))
+    assert buyer.payloads == sent
+    assert seller.transport.dropped == 0
+
+
+@needs_mosquitto
+async def test_a_retained_message_is_told_as_retained(broker: Mosquitto) -> None:
+    seller = Peer(link_to(broker, "seller"))
+    async with running(seller):
+        await seller.up()
+        seller.transport.publish(Publish("card/1", b"offer", retain=True))
+    buyer = Peer(link_to(broker, "buyer", "card/+"))
+    async with running(buyer):
+        await buyer.until(lambda: bool(buyer.payloads))
+    assert Received("card/1", b"offer", retained=True) in buyer.inputs
+
+
+async def retained(broker: Mosquitto, count: int) -> set[bytes]:
+    """What a stranger finds on t/+ once there are `count` messages."""
+    stranger = Peer(link_to(broker, "stranger", "t/+"))
+    async with running(stranger):
+        await stranger.until(lambda: len(stranger.payloads) >= count)
+    return set(stranger.payloads)
+
+
+@needs_mosquitto
+async def test_what_is_published_while_the_broker_is_down_arrives_when_it_is_back(
+    broker: Mosquitto,
+) -> None:
+    seller = Peer(link_to(broker, "seller"))
+    sent = [b"%d" % number for number in range(200)]
+    async with running(seller):
+        await seller.up()
+        broker.stop(kill=True)
+        await seller.down()
+        for payload in sent:
+            seller.transport.publish(Publish(f"t/{payload.decode()}", payload, retain=True))
+        broker.start()
+        assert await retained(broker, len(sent)) == set(sent)
+    assert seller.transport.dropped == 0
+    assert any("lost the broker" in report for report in seller.reports)
+    assert seller.inputs.count(Linked(0, up=True)) == 2
+
+
+@needs_mosquitto
+async def test_what_a_dying_broker_took_and_never_acknowledged_is_sent_again(
+    broker: Mosquitto,
+) -> None:
+    seller = Peer(link_to(broker, "seller"))
+    sent = [b"%d" % number for number in range(50)]
+    async with running(seller):
+        await seller.up()
+        broker.freeze()
+        for payload in sent:
+            seller.transport.publish(Publish(f"t/{payload.decode()}", payload, retain=True))
+        # Every sender has handed one to the connection and waits for its acknowledgement.
+        await seller.until(lambda: len(seller.transport._waits) == SENDERS)
+        broker.stop(kill=True)
+        broker.start()
+        assert await retained(broker, len(sent)) == set(sent)
+    assert seller.transport.dropped == 0
+
+
+@needs_mosquitto
+async def test_a_persistent_session_keeps_frames_for_a_device_that_is_away(
+    broker: Mosquitto,
+) -> None:
+    first = Peer(link_to(broker, "buyer", "t"))
+    async with running(first):
+        await first.up()
+    seller = Peer(link_to(broker, "seller"))
+    async with running(seller):
+        await seller.up()
+        seller.transport.publish(Publish("t", b"meanwhile"))
+    second = Peer(link_to(broker, "buyer", "t"))
+    async with running(second):
+        await second.until(lambda: second.payloads == [b"meanwhile"])
+
+
+@needs_mosquitto
+async def test_the_will_is_published_for_a_connection_that_breaks_and_not_for_a_clean_end(
+    broker: Mosquitto,
+) -> None:
+    watcher = Peer(link_to(broker, "watcher", "gone/+"))
+    clean = Peer(replace(link_to(broker, "clean"), will=("gone/clean", b"1")))
+    async with running(watcher):
+        await watcher.up()
+        async with running(clean):
+            await clean.up()
+        cut = Peer(replace(link_to(broker, "cut"), will=("gone/cut", b"7")))
+        async with running(cut):
+            await cut.up()
+            # A second connection with the same id takes the session over: the first one breaks.
+            async with aiomqtt.Client("127.0.0.1", broker.port, identifier="cut"):
+                await watcher.until(lambda: bool(watcher.payloads))
+    assert watcher.payloads[0] == b"7"
+
+
+@needs_mosquitto
+async def test_the_socket_sends_without_delay(broker: Mosquitto) -> None:
+    peer = Peer(link_to(broker, "seller"))
+    async with running(peer):
+        await peer.up()
+        client = peer.transport._client
+        assert client is not None
+        connection = client._client.socket()
+        assert isinstance(connection, socket.socket)
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_an_unreachable_broker_ends_the_start_with_one_line() -> None:
+    port = free_port()
+    peer = Peer(Link("127.0.0.1", port, f"mqtt://127.0.0.1:{port}", "seller", (), wait_s=1))
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            for name, job in peer.transport.jobs():
+                group.create_task(job, name=name)
+    (error,) = caught.value.exceptions
+    assert isinstance(error, TemporaryError)
+    assert str(port) in str(error)
+    assert "refused" in str(error)
+    assert len([line for line in peer.reports if "no broker" in line]) == 1
+
+
+@needs_mosquitto
+async def test_a_refused_login_ends_the_start_with_one_line(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    passwords.write_text("")
+    mosquitto = Mosquitto(tmp_path, f"allow_anonymous false\npassword_file {passwords}\n")
+    mosquitto.start()
+    peer = Peer(replace(link_to(mosquitto, "seller"), username="me", password="wrong"))
+    try:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+                for name, job in peer.transport.jobs():
+                    group.create_task(job, name=name)
+    finally:
+        mosquitto.stop()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ConfigError), error
+    assert isinstance(error, DemeshError)
+    assert "login" in str(error)
