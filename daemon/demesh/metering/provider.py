@@ -1,0 +1,431 @@
+"""The provider's side of one agreement: serve on trust up to a limit, ask, be paid, settle.
+
+    WAITING --channel open--> SERVING <--credit--> HELD
+       |                         |                  |
+       |                         +----- end --------+
+       v                         v
+      DONE <--ledger-- SETTLING <-- FINAL <-- STOPPING
+
+R-MET-13 The next unit is served only if cost(U + du) <= best claim + lag, where du is the step one
+         sample may add, and it fits escrow, units_max and the time to expiry.
+R-MET-14 best claim - durable claim <= L = lag: a voucher that would break this is made durable
+         before anything else happens, so cost(U + du) <= durable claim + lag + L always holds.
+R-MET-15 One reading per quantum, numbered and durable in order: after a restart page numbers jump
+         ahead of everything that can have been sent, and the reading says RESYNC.
+R-MET-16 A reading that stays unpaid for two quanta ends the service: UNPAID.
+R-MET-17 The end is: flow off, one more sample, FINAL reading, at most two quanta for the last
+         voucher, then Close with the best one. A crash anywhere resumes there.
+R-MET-18 The flow ends with the daemon; a restarted provider serves again only once the ledger shows
+         its channel open and the device its register.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+from demesh.metering.meter import QUANTA_PATIENCE, MeshClock, Meter
+from demesh.metering.register import NO_PREVIOUS, digest
+from demesh.metering.settlement import Settlement
+from demesh.metering.tariff import cost
+from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Keep
+from demesh.wire.intents import Act, Agreement, ChannelFact, Ended, Send
+from demesh.wire.kinds import Reject
+from demesh.wire.messages import End, EndReason, Reading, Voucher, Why
+from demesh.wire.schema import U8, U32, U53, Bounds, encode
+
+SPACE = "metering.provider"
+
+# An open takes a decision or two. Shorter, and a slow leader costs a sale; longer, and a buyer that
+# vanished after its accept blocks the capacity.
+OPEN_WAIT_NS = 30 * SECOND
+
+# The last reading, its voucher and the Close want to be through before expiry. After it the channel
+# still waits its window of an hour, so this is comfort, not safety.
+EXPIRY_MARGIN_S = 60
+
+# A kept page is at most a second old and a quantum at least 1 ms long.
+PAGES_SKIPPED = 1_000
+
+
+class Phase(IntEnum):
+    """Where the provider stands."""
+
+    WAITING = 1
+    SERVING = 2
+    HELD = 3
+    STOPPING = 4
+    FINAL = 5
+    SETTLING = 6
+    DONE = 7
+
+
+TRANSITIONS: dict[Phase, frozenset[Phase]] = {
+    Phase.WAITING: frozenset({Phase.SERVING, Phase.SETTLING, Phase.DONE}),
+    Phase.SERVING: frozenset({Phase.HELD, Phase.STOPPING, Phase.DONE}),
+    Phase.HELD: frozenset({Phase.SERVING, Phase.STOPPING, Phase.DONE}),
+    Phase.STOPPING: frozenset({Phase.FINAL, Phase.DONE}),
+    Phase.FINAL: frozenset({Phase.SETTLING, Phase.DONE}),
+    Phase.SETTLING: frozenset({Phase.DONE}),
+    Phase.DONE: frozenset(),
+}
+
+IN_SERVICE = (Phase.SERVING, Phase.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderEntry:
+    """What a provider keeps of one agreement."""
+
+    agreement: Agreement
+    phase: Phase
+    channel: Annotated[bytes, Bounds(0, 16)]
+    expiry_s: U53
+    escrow: U53
+    base: U53
+    last: U53
+    begin: U53
+    page: U32
+    previous: Annotated[bytes, Bounds(32, 32)]
+    reason: U8
+    claim: U53
+    frame: Annotated[bytes, Bounds(0, 256)]
+
+
+class Provider:
+    """State machine of one sale; inputs come with `now`, effects go out as a list."""
+
+    def __init__(self, agreement: Agreement, clock: MeshClock, now: Instant) -> None:
+        self.agreement = agreement
+        self.phase = Phase.WAITING
+        self.channel_id = b""
+        self.claim = 0
+        self.durable = 0
+        self.reason = EndReason.DONE
+        self.rejected: Reject | None = None
+        self.meter = Meter(agreement.power_w)
+        self._clock = clock
+        self._quantum_ns = agreement.offer.quantum_ms * MILLISECOND
+        self._lag = agreement.offer.lag
+        self._frame = b""
+        self._expiry_s = self._escrow = self._begin = self._page = 0
+        self._previous = NO_PREVIOUS
+        self._final: Reading | None = None
+        self._heard = self._fresh = True
+        self._unpaid: list[tuple[int, Instant]] = []
+        self._due: Instant | None = now + OPEN_WAIT_NS
+        self._late: Instant = 0
+        self._settlement: Settlement | None = None
+
+    @classmethod
+    def restore(cls, entry: ProviderEntry, clock: MeshClock, now: Instant) -> Provider:
+        """The machine as its kept entry left it; nothing flows until `channel` says it is open."""
+        self = cls(entry.agreement, clock, now)
+        self.phase = Phase.HELD if entry.phase is Phase.SERVING else entry.phase
+        if self.phase is Phase.FINAL:
+            self.phase = Phase.STOPPING
+        self.channel_id, self._expiry_s, self._escrow = entry.channel, entry.expiry_s, entry.escrow
+        self.meter = Meter(entry.agreement.power_w, entry.base, entry.last)
+        self._begin, self._previous = entry.begin, entry.previous
+        self._page = entry.page + PAGES_SKIPPED if entry.page else 0
+        self._heard = self._fresh = False
+        self.reason = EndReason(entry.reason)
+        self.claim = self.durable = entry.claim
+        self._frame = entry.frame
+        if self.phase in IN_SERVICE:
+            self._due = None
+        elif self.phase is Phase.STOPPING:
+            self._due = now + self._quantum_ns
+        elif self.phase is Phase.SETTLING:
+            self._settlement = Settlement(entry.channel, now)
+        return self
+
+    # -- what it is told -------------------------------------------------------------------------
+
+    def start(self) -> list[Act]:
+        """The agreement stands; it is durable before the Ack leaves."""
+        return [self._keep(urgent=True)]
+
+    def resume(self) -> list[Act]:
+        """After `restore`: whatever the device still does for this agreement ends (R-MET-18)."""
+        return [Actuate(self.agreement.id, 0)]
+
+    def channel(self, fact: ChannelFact, now: Instant) -> list[Act]:
+        """What the ledger says of this agreement's channel."""
+        if not fact.open:
+            return self._gone(fact, now)
+        self.claim = max(self.claim, fact.claimed)
+        self.durable = max(self.durable, fact.claimed)
+        self._paid_up()
+        if self.phase is Phase.WAITING:
+            return self._opened(fact, now)
+        if self.phase is Phase.HELD and self._due is None:
+            self._due = now  # restored, and the channel is still there (R-MET-18)
+        if fact.closing and self.phase in IN_SERVICE:
+            return self._end(EndReason.DONE, now)
+        return self.tick(now)
+
+    def voucher(self, voucher: Voucher, frame: bytes, now: Instant) -> list[Act]:
+        """The payer's promise; the greatest counts, repeated or reordered ones change nothing."""
+        if voucher.channel != self.channel_id or voucher.lane != 0 or voucher.cum > self._escrow:
+            self.rejected = Reject.INVALID
+            return []
+        self._heard = True
+        acts: list[Act] = []
+        if voucher.cum > self.claim and self.phase is not Phase.DONE:
+            self.claim, self._frame = voucher.cum, frame
+            urgent = self.claim - self.durable > self._lag  # R-MET-14
+            acts.append(self._keep(urgent=urgent))
+            if urgent:
+                self.durable = self.claim
+        self._paid_up()
+        return acts + self.tick(now)
+
+    def end(self, end: End, now: Instant) -> list[Act]:
+        """The payer is done, or has lost the agreement."""
+        if self.phase is Phase.WAITING:
+            return self._drop(now)
+        return self._end(end.reason, now) if self.phase in IN_SERVICE else []
+
+    def measured(self, register: int | None, now: Instant) -> list[Act]:
+        """The own meter's register of this flow; None if the driver does not know the flow."""
+        self._fresh = True
+        if register is not None:
+            self.meter.read(register, now)
+        if self.phase is Phase.STOPPING:
+            return self._send_final(now)
+        acts = self.tick(now)
+        if self.phase is Phase.SERVING and register is None and not acts:
+            acts = [Actuate(self.agreement.id, self.agreement.power_w)]
+        return acts
+
+    def tick(self, now: Instant) -> list[Act]:
+        """Do what the time asks for."""
+        if self.phase in IN_SERVICE:
+            return self._serve(now) if self._fresh and self._due is not None else []
+        if self.phase is Phase.SETTLING:
+            assert self._settlement is not None
+            return self._settlement.tick(self._frame, now)
+        if self._due is None or now < self._due:
+            return []
+        if self.phase is Phase.WAITING:
+            end = Send(self.agreement.payer, End(self.agreement.id, EndReason.DONE, 0))
+            return [end, *self._drop(now)]
+        if self.phase is Phase.STOPPING:
+            return self._send_final(now)
+        if self.phase is Phase.FINAL:
+            return self._wait_for_last_voucher(now)
+        return []
+
+    def stop(self, now: Instant) -> list[Act]:
+        """The daemon ends: no more service, a last reading at once, the rest after the restart."""
+        if self.phase not in IN_SERVICE:
+            return []
+        acts = self._end(EndReason.STOPPING, now)
+        return acts + self._send_final(now) if self.phase is Phase.STOPPING else acts
+
+    def deadline(self) -> Instant | None:
+        """When `tick` has something to do at the latest."""
+        if self.phase is Phase.SETTLING:
+            assert self._settlement is not None
+            return self._settlement.due
+        if self.phase not in IN_SERVICE:
+            return self._due
+        if self._due is None or not self._fresh:
+            return None
+        times = [self._due, self._clock.reaches(self._expiry_s - EXPIRY_MARGIN_S)]
+        if self._unpaid:
+            times.append(self._unpaid[0][1] + QUANTA_PATIENCE * self._quantum_ns)
+        still_at = self.meter.still_at(self._quantum_ns)
+        if still_at is not None:
+            times.append(still_at)
+        return min(times)
+
+    # -- service ---------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        """Nothing is left to do or to keep."""
+        return self.phase is Phase.DONE
+
+    @property
+    def in_service(self) -> bool:
+        """Before the end of the service: the market counts with this agreement."""
+        return self.phase in (Phase.WAITING, *IN_SERVICE)
+
+    @property
+    def units(self) -> int:
+        """Units of this agreement, by the own meter."""
+        return self.meter.units - self._begin
+
+    def owed(self, units: int) -> int:
+        """What `units` cost, never more than the escrow."""
+        return min(cost(self.agreement.offer.tariff, units), self._escrow)
+
+    def _opened(self, fact: ChannelFact, now: Instant) -> list[Act]:
+        self.channel_id, self._expiry_s = fact.channel, fact.expiry_s
+        self._escrow = fact.escrow
+        fits = fact.escrow >= self.agreement.escrow and not fact.closing
+        if not fits or self._clock.time_s(now) + EXPIRY_MARGIN_S >= fact.expiry_s:
+            return [*self._settle(now), Ended(self.agreement.id)]
+        self._begin = self.meter.units
+        self._enter(Phase.SERVING)
+        self.meter.run(now)
+        # BEGIN is durable before it is sent: another begin after a crash would be equivocation.
+        acts = self._read(Why.BEGIN, now)
+        return [*acts, self._keep(urgent=True), Actuate(self.agreement.id, self.agreement.power_w)]
+
+    def _serve(self, now: Instant) -> list[Act]:
+        assert self._due is not None
+        reason = self._reason_to_end(now)
+        if reason is not None:
+            return self._end(reason, now)
+        acts: list[Act] = []
+        trusted = self._next_cost() <= self.claim + self._lag
+        if trusted and self.phase is Phase.HELD:
+            self._enter(Phase.SERVING)
+            self.meter.run(now)
+            acts.append(Actuate(self.agreement.id, self.agreement.power_w))
+        elif not trusted and self.phase is Phase.SERVING:
+            self._enter(Phase.HELD)
+            self.meter.halt(now)
+            acts.append(Actuate(self.agreement.id, 0))
+        if now >= self._due:
+            acts += self._read(Why.QUOTA if self._heard else Why.RESYNC, now)
+            acts.append(self._keep())
+        return acts
+
+    def _next_cost(self) -> int:
+        """What will be owed when the next sample is taken. A step seen in a hiccup must not hold a
+        fully paid flow for ever, so then only what was served counts."""
+        step = self.meter.step
+        if self.phase is Phase.HELD and self.owed(self.units) <= self.claim:
+            step = 0
+        return cost(self.agreement.offer.tariff, self.units + step)
+
+    def _reason_to_end(self, now: Instant) -> EndReason | None:
+        ahead = self.units + (self.meter.step if self.phase is Phase.SERVING else 0)
+        if ahead > self.agreement.units_max or self.units >= self.agreement.units_max:
+            return EndReason.DONE
+        if cost(self.agreement.offer.tariff, ahead) > self._escrow:
+            return EndReason.ESCROW
+        if self._clock.time_s(now) + EXPIRY_MARGIN_S >= self._expiry_s:
+            return EndReason.EXPIRY
+        if self._unpaid and now >= self._unpaid[0][1] + QUANTA_PATIENCE * self._quantum_ns:
+            return EndReason.UNPAID
+        still_at = self.meter.still_at(self._quantum_ns)
+        if still_at is not None and now >= still_at:
+            return EndReason.EMPTY
+        return None
+
+    def _read(self, why: Why, now: Instant) -> list[Act]:
+        reading = self._reading(why, now)
+        self._heard = False
+        self._due = now + self._quantum_ns
+        if reading.need > self.claim:
+            self._unpaid.append((reading.need, now))
+        return [Send(self.agreement.payer, reading)]
+
+    def _reading(self, why: Why, now: Instant) -> Reading:
+        self._page += 1
+        reading = Reading(
+            agreement=self.agreement.id,
+            channel=self.channel_id,
+            page=self._page,
+            why=why,
+            time_s=self._clock.time_s(now),
+            begin=self._begin,
+            register=self.meter.units,
+            need=self.owed(self.units),
+            previous=self._previous,
+        )
+        self._previous = digest(reading)
+        return reading
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _end(self, reason: EndReason, now: Instant) -> list[Act]:
+        """Flow off; the last sample follows."""
+        self.reason = reason
+        self._enter(Phase.STOPPING)
+        self.meter.halt(now)
+        self._due = now + self._quantum_ns
+        return [
+            self._keep(urgent=True),
+            Actuate(self.agreement.id, 0),
+            Send(self.agreement.payer, End(self.agreement.id, reason, self.units)),
+            Ended(self.agreement.id),
+        ]
+
+    def _send_final(self, now: Instant) -> list[Act]:
+        self._enter(Phase.FINAL)
+        self._final = self._reading(Why.FINAL, now)
+        self._due = now + self._quantum_ns
+        self._late = now + QUANTA_PATIENCE * self._quantum_ns
+        acts: list[Act] = [Send(self.agreement.payer, self._final), self._keep(urgent=True)]
+        return acts + self._wait_for_last_voucher(now)
+
+    def _wait_for_last_voucher(self, now: Instant) -> list[Act]:
+        assert self._final is not None and self._due is not None
+        if self.claim >= self._final.need or now >= self._late:
+            return self._settle(now)
+        if now < self._due:
+            return []
+        self._due = now + self._quantum_ns
+        return [Send(self.agreement.payer, self._final)]
+
+    def _settle(self, now: Instant) -> list[Act]:
+        self._enter(Phase.SETTLING)
+        self._settlement = Settlement(self.channel_id, now)
+        self.durable = self.claim
+        return [self._keep(urgent=True), *self._settlement.tick(self._frame, now)]
+
+    def _gone(self, fact: ChannelFact, now: Instant) -> list[Act]:
+        """The channel is settled or expired: nothing more can be earned here."""
+        if self.phase in (Phase.WAITING, Phase.DONE):
+            return []
+        acts: list[Act] = []
+        if self.phase in IN_SERVICE:
+            self.meter.halt(now)
+            end = End(self.agreement.id, EndReason.EXPIRY, self.units)
+            acts = [Actuate(self.agreement.id, 0), Send(self.agreement.payer, end)]
+            acts.append(Ended(self.agreement.id))
+        self.claim = max(self.claim, fact.claimed)
+        return acts + self._forget()
+
+    def _drop(self, now: Instant) -> list[Act]:
+        """No channel ever came; should one come later it is closed at once, unclaimed."""
+        return [*self._forget(), Ended(self.agreement.id)]
+
+    def _paid_up(self) -> None:
+        self._unpaid = [(need, at) for need, at in self._unpaid if need > self.claim]
+
+    def _forget(self) -> list[Act]:
+        self._enter(Phase.DONE)
+        self._due = None
+        return [Keep(SPACE, self.agreement.id, None)]
+
+    def _keep(self, *, urgent: bool = False) -> Keep:
+        entry = ProviderEntry(
+            agreement=self.agreement,
+            phase=self.phase,
+            channel=self.channel_id,
+            expiry_s=self._expiry_s,
+            escrow=self._escrow,
+            base=self.meter.base,
+            last=self.meter.last,
+            begin=self._begin,
+            page=self._page,
+            previous=self._previous,
+            reason=int(self.reason),
+            claim=self.claim,
+            frame=self._frame,
+        )
+        if urgent:
+            self.durable = self.claim
+        return Keep(SPACE, self.agreement.id, encode(entry), urgent=urgent)
+
+    def _enter(self, phase: Phase) -> None:
+        assert phase in TRANSITIONS[self.phase], f"{self.phase.name} -> {phase.name}"
+        self.phase = phase
