@@ -254,9 +254,11 @@ class Broker:
             return
         codes = []
         retained: list[Packet] = []
-        for pattern, qos in packet.filters:
-            known = pattern in session.subscriptions
-            if not known and len(session.subscriptions) >= self.limits.subscriptions_max:
+        filters_max = self.limits.subscriptions_max
+        for index, (pattern, qos) in enumerate(packet.filters):
+            full = len(session.subscriptions) >= filters_max
+            # A filter named again and again would fetch all retained messages as many times.
+            if index >= filters_max or (full and pattern not in session.subscriptions):
                 self.counters.subscriptions_refused += 1
                 codes.append(packets.SUBSCRIBE_FAILED)
                 continue
