@@ -24,7 +24,6 @@ import random
 import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from demesh.errors import DemeshError, StorageError
@@ -63,6 +62,9 @@ FLUSH_NS = 1 * SECOND
 # Last words (an End, a last voucher) at 10-600 ms a round trip; systemd kills after 90 s.
 DRAIN_S = 3.0
 
+# An overloaded board must not be kept busy by telling so.
+COMPLAIN_NS = 10 * SECOND
+
 _log = logging.getLogger("demesh")
 
 
@@ -70,9 +72,9 @@ class NodePort(Protocol):
     """The protocol core as the shell sees it; `demesh.node.Node` is the one there is."""
 
     def start(self, now: Instant) -> list[Effect]:
-        """Begin; afterwards `subscriptions` and `will` are set."""
+        """Begin."""
 
-    def handle(self, item: Input, now: Instant, /) -> list[Effect]:
+    def handle(self, given: Input, now: Instant, /) -> list[Effect]:
         """React to an input."""
 
     def tick(self, now: Instant) -> list[Effect]:
@@ -80,14 +82,6 @@ class NodePort(Protocol):
 
     def deadline(self) -> Instant | None:
         """When `tick` is wanted at the latest."""
-
-    @property
-    def subscriptions(self) -> tuple[str, ...]:
-        """Topic filters to subscribe to."""
-
-    @property
-    def will(self) -> tuple[str, bytes] | None:
-        """Topic and payload the broker publishes if we vanish."""
 
 
 class StorePort(Store, Protocol):
@@ -148,6 +142,7 @@ class Runtime:
         self._transports: list[TransportPort] = []
         self._flush_at: Instant | None = None
         self._dropped = (0, 0)
+        self._complain_at: Instant = 0
 
     async def run(self) -> None:
         """Run until `stop` or a signal; closes the store. Raises DemeshError."""
@@ -179,14 +174,8 @@ class Runtime:
     def _begin(self) -> None:
         now = time.monotonic_ns()
         effects = self._node.start(now)
-        for number, link in enumerate(self._links):
-            whole = replace(
-                link,
-                subscriptions=self._node.subscriptions,
-                will=self._node.will,
-                broker=number,
-            )
-            self._transports.append(self._open_transport(whole, self._inbox.put, self._report))
+        for link in self._links:
+            self._transports.append(self._open_transport(link, self._inbox.put, self._report))
         self._execute(effects, now)
 
     async def _turns(self) -> None:
@@ -268,9 +257,11 @@ class Runtime:
             await asyncio.sleep(self._device.sample_ms * MILLISECOND / SECOND)
 
     def _watch(self) -> None:
-        """Say it when a queue overflowed since the last sample."""
+        """Say it when a queue overflowed, at most every COMPLAIN_NS."""
+        now = time.monotonic_ns()
         dropped = (self._inbox.dropped, sum(t.dropped for t in self._transports))
-        if dropped != self._dropped:
+        if dropped != self._dropped and now >= self._complain_at:
+            self._complain_at = now + COMPLAIN_NS
             incoming, outgoing = dropped[0] - self._dropped[0], dropped[1] - self._dropped[1]
             self._dropped = dropped
             self._observe(

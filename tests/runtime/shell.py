@@ -31,9 +31,6 @@ Record = list[tuple[str, object]]
 class ScriptedNode:
     """A sans-IO node whose reactions are given as functions."""
 
-    subscriptions = ("t/#",)
-    will = ("gone/me", b"1")
-
     def __init__(self, record: Record) -> None:
         self.record = record
         self.first: list[Effect] = []

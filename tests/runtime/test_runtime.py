@@ -213,7 +213,7 @@ async def test_at_the_end_the_last_words_leave_and_the_store_is_closed() -> None
     assert shell.store.closed
 
 
-async def test_the_first_effects_are_executed_and_the_transport_knows_topics_and_will() -> None:
+async def test_the_first_effects_are_executed_before_any_input() -> None:
     shell = Shell()
     shell.node.first = [Journal(b"boot"), Publish("card", b"c", retain=True)]
 
@@ -222,8 +222,6 @@ async def test_the_first_effects_are_executed_and_the_transport_knows_topics_and
 
     await shell.run(scenario)
     assert [name for name, _ in shell.record] == ["commit", "publish"]
-    assert shell.transports[0].link.subscriptions == ("t/#",)
-    assert shell.transports[0].link.will == ("gone/me", b"1")
 
 
 async def test_a_text_becomes_a_log_line_and_an_event_document(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from demesh.config import Config
 from demesh.errors import ConfigError, DemeshError
 from demesh.ports import Device, Instant
 
@@ -41,11 +42,14 @@ def find_driver(name: str, where: str) -> OpenDriver:
     return factory
 
 
-def open_driver(
-    factory: OpenDriver, options: Mapping[str, Any], *, folder: Path, now: Instant
-) -> Device:
-    """The device behind a driver; raises ConfigError for options it does not take."""
-    return factory(dict(options), folder=folder, now=now)
+def open_driver(factory: OpenDriver, path: Path, config: Config, *, now: Instant) -> Device:
+    """The device behind a driver, which may keep files in the data folder; raises ConfigError."""
+    folder = path.parent / config.device.data
+    try:
+        return factory(dict(config.driver), folder=folder, now=now)
+    except ConfigError as error:
+        named = str(error).startswith("[")
+        raise ConfigError(f"{path}: {error}" if named else str(error)) from None
 
 
 def load(point: EntryPoint) -> Any:

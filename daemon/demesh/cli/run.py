@@ -6,19 +6,16 @@ import argparse
 import asyncio
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demesh.cli.plugins import find_driver, open_driver
+from demesh.cli.plugins import OpenDriver, find_driver, open_driver
 from demesh.cli.reading import read_config
 from demesh.config import Config
 from demesh.errors import ConfigError, KeyFileError
 
 if TYPE_CHECKING:
-    from nacl.signing import SigningKey
-
-    from demesh.transport.client import Link
+    from demesh.runtime import Runtime
     from demesh.wire.messages import Genesis
 
 PASSWORD_BYTES_MAX = 1024
@@ -45,75 +42,50 @@ def run(arguments: argparse.Namespace) -> int:
     factory = find_driver(config.device.driver, str(path))
     if arguments.check_config:
         return _report_check(path, config)
-    founded = read_founded(path, config)
-    password = _read_password(path.parent, config)
+    asyncio.run(_open(path, config, factory).run())
+    return 0
 
-    # Late, so that a check or a mistake needs none of it.
+
+def _open(path: Path, config: Config, factory: OpenDriver) -> Runtime:
+    """The whole device, ready to run; raises DemeshError."""
+    # Late, so that a check or a mistake in the configuration needs none of it.
     from demesh.node import Node, NodeIdentity, NodeSettings  # noqa: PLC0415
     from demesh.observe.lines import open_log  # noqa: PLC0415
     from demesh.observe.projection import Projection  # noqa: PLC0415
     from demesh.runtime import Runtime  # noqa: PLC0415
+    from demesh.storage.keys import load_key  # noqa: PLC0415
     from demesh.storage.store import FileStore  # noqa: PLC0415
+    from demesh.transport.client import Link  # noqa: PLC0415
+    from demesh.wire import identity  # noqa: PLC0415
 
+    folder, broker = path.parent, config.broker
+    genesis, mesh = read_genesis(folder / config.mesh.genesis)
+    device_key = load_key(folder / config.device.key)
+    vote_key = load_key(folder / config.device.vote_key)
+    password = _read_password(folder, config)
     open_log()
-    data = path.parent / config.device.data
-    store = FileStore(data, founded.mesh)
+    store = FileStore(folder / config.device.data, mesh)
     now = time.monotonic_ns()
-    device = open_driver(factory, config.driver, folder=data, now=now)
+    device = open_driver(factory, path, config, now=now)
     node = Node(
-        NodeIdentity(
-            config.device.name, config.device.device_class, founded.device_key, founded.vote_key
-        ),
-        founded.genesis,
+        NodeIdentity(config.device.name, config.device.device_class, device_key, vote_key),
+        genesis,
         store.load(),
         NodeSettings(config.sell, config.buy, DELAY_FLOOR_MS[config.mesh.profile], os.urandom(32)),
         now,
     )
-    links = (_link(config, founded, password),)
-    asyncio.run(Runtime(node, store, device, Projection(founded.topics), links).run())
-    return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Founded:
-    """What the mesh's founding left on this device, checked against one another."""
-
-    mesh: bytes
-    genesis: Genesis
-    device_key: SigningKey
-    vote_key: SigningKey
-    client_id: str
-    topics: str  # prefix of this device's observation topics
-
-
-def read_founded(path: Path, config: Config) -> Founded:
-    """Genesis and keys; raises ConfigError and KeyFileError where they do not belong together."""
-    from demesh.storage.keys import load_key  # noqa: PLC0415
-    from demesh.wire import identity  # noqa: PLC0415
-
-    folder = path.parent
-    genesis, mesh = read_genesis(folder / config.mesh.genesis)
-    device_key = load_key(folder / config.device.key)
-    vote_key = load_key(folder / config.device.vote_key)
-    public = bytes(device_key.verify_key)
-    certificates = [founding.certificate for founding in genesis.body.devices]
-    mine = next((c for c in certificates if c.device_key == public), None)
-    if mine is None:
-        raise KeyFileError(
-            f"{folder / config.device.key}: not the key of a device in {config.mesh.genesis}"
-        )
-    if mine.vote_key != bytes(vote_key.verify_key):
-        raise KeyFileError(
-            f"{folder / config.device.vote_key}: not the vote key certified for {mine.name}"
-        )
-    if (mine.name, mine.device_class) != (config.device.name, config.device.device_class):
-        raise ConfigError(
-            f"{path}: [device] is {config.device.name} ({config.device.device_class}), its "
-            f"certificate says {mine.name} ({mine.device_class}); write these"
-        )
-    me = identity.text(identity.device_id(public))
-    topics = f"demesh/1/{identity.text(mesh[:16])}/obs/{me}/"
-    return Founded(mesh, genesis, device_key, vote_key, me, topics)
+    link = Link(
+        broker.host,
+        broker.port,
+        broker.url,
+        client_id=identity.text(node.me.id),
+        subscriptions=node.subscriptions,
+        will=node.will,
+        username=broker.username,
+        password=password,
+        wait_s=broker.wait_s,
+    )
+    return Runtime(node, store, device, Projection(node.topics.observation("")), (link,))
 
 
 def read_genesis(path: Path) -> tuple[Genesis, bytes]:
@@ -133,22 +105,6 @@ def read_genesis(path: Path) -> tuple[Genesis, bytes]:
         raise ConfigError(f"{path}: not a genesis: {error}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: no valid genesis: {error}") from None
-
-
-def _link(config: Config, founded: Founded, password: str | None) -> Link:
-    from demesh.transport.client import Link  # noqa: PLC0415
-
-    broker = config.broker
-    return Link(
-        broker.host,
-        broker.port,
-        broker.url,
-        client_id=founded.client_id,
-        subscriptions=(),
-        username=broker.username,
-        password=password,
-        wait_s=broker.wait_s,
-    )
 
 
 def _read_password(folder: Path, config: Config) -> str | None:
