@@ -48,8 +48,8 @@ class MemoryStore:
         del self.journal[end:]
         return Restored(
             journal=records,
-            tip=self._blocks.get(self._top),
-            records=tuple(sorted(self._records.items())),
+            tip=self.tip(),
+            records=self.records(),
             kept=tuple((space, key, value) for (space, key), value in sorted(self._kept.items())),
         )
 
@@ -72,6 +72,14 @@ class MemoryStore:
                 break
             found.append(block)
         return tuple(found)
+
+    def tip(self) -> StoredBlock | None:
+        """The committed block of greatest height."""
+        return self._blocks.get(self._top)
+
+    def records(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The committed records of the ledger, by key."""
+        return tuple(sorted(self._records.items()))
 
     # -- its two halves ---------------------------------------------------------------------------
 

@@ -1,0 +1,143 @@
+"""A mesh without a street: voters whose devices measure nothing, and a customer who moves money.
+
+What a fault campaign needs and no more: consensus, ledger, stores and network are all real, and
+transfers come at a rate the test chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from nacl.signing import SigningKey
+
+from demesh.ledger.state import AccountKind
+from demesh.node import NodeIdentity, NodeSettings
+from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Measurement, Publish
+from demesh.wire import identity
+from demesh.wire.frame import Binding, seal_statement
+from demesh.wire.kinds import Kind
+from demesh.wire.messages import (
+    Genesis,
+    GenesisAccount,
+    GenesisBody,
+    GenesisDevice,
+    Op,
+    OpType,
+    Transfer,
+)
+from demesh.wire.schema import encode
+from demesh.wire.topics import Topics
+from demesh_sim.founding import seeded
+from demesh_sim.hosts import Member
+from demesh_sim.swarm import Swarm
+
+BEGINS_S = 1_800_000_000  # mesh time of the genesis; any number far from 0
+STARTER_CREDIT = 1_000_000_000
+OP_VALID_S = 600
+TRANSFER_MAX = 1_000
+
+
+@dataclass(slots=True)
+class IdleDevice:
+    """A device with nothing to measure."""
+
+    sample_ms: int = 60_000
+
+    def read(self, now: Instant) -> Measurement:
+        """See Device."""
+        return Measurement(0)
+
+    def actuate(self, command: Actuate, now: Instant) -> None:
+        """See Device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A founded mesh of idle voters."""
+
+    genesis: Genesis
+    members: tuple[Member, ...]
+    mesh_id: bytes
+
+    @property
+    def ids(self) -> tuple[bytes, ...]:
+        """The members' device ids."""
+        keys = (member.identity.device_key for member in self.members)
+        return tuple(identity.device_id(bytes(key.verify_key)) for key in keys)
+
+
+def found_bare(voters: int, seed: int, delay_floor_ms: int = 250) -> Bare:
+    """A mesh of `voters` equal voters of one owner; all keys follow from the seed."""
+    entropy = seeded(seed)
+    owner = SigningKey(entropy(32))
+    owner_id = identity.device_id(bytes(owner.verify_key))
+    commons = entropy(16)
+    members: list[Member] = []
+    devices: list[GenesisDevice] = []
+    accounts = [
+        GenesisAccount(owner_id, owner_id, AccountKind.OWNER, 0),
+        GenesisAccount(commons, commons, AccountKind.COMMONS, 0),
+    ]
+    for index in range(voters):
+        name = f"voter-{index}"
+        keys = NodeIdentity(name, "voter", SigningKey(entropy(32)), SigningKey(entropy(32)))
+        public = bytes(keys.device_key.verify_key)
+        certificate = identity.certify_device(
+            owner, name, "voter", public, bytes(keys.vote_key.verify_key)
+        )
+        devices.append(GenesisDevice(certificate, weight=1))
+        device_id = identity.device_id(public)
+        accounts.append(GenesisAccount(device_id, owner_id, AccountKind.DEVICE, -STARTER_CREDIT))
+        settings = NodeSettings(None, None, delay_floor_ms, seed=entropy(32))
+        members.append(Member(keys, settings, IdleDevice()))
+    body = GenesisBody(
+        name="bare",
+        generation=1,
+        nonce=entropy(8),
+        time_s=BEGINS_S,
+        rules_version=1,
+        owners=(bytes(owner.verify_key),),
+        owner_names=("owner",),
+        devices=tuple(devices),
+        accounts=tuple(accounts),
+        commons=commons,
+        commons_ppm=10_000,
+    )
+    genesis = identity.make_genesis(body, [identity.signer(owner)])
+    return Bare(genesis, tuple(members), identity.mesh_id(body))
+
+
+class Customer:
+    """Publishes transfers between members, each signed by its payer, evenly spread in time."""
+
+    def __init__(self, swarm: Swarm, bare: Bare, every_ms: int, until_s: int) -> None:
+        self.sent = 0
+        self._swarm, self._bare = swarm, bare
+        self._every_ns, self._until = every_ms * MILLISECOND, until_s * SECOND
+        self._chance = Random(f"{swarm.seed}/customer")
+        self._client = swarm.network.join(
+            "customer", ("nothing",), ("nothing", b""), lambda _: None, lambda *_: None
+        )
+        swarm.heap.after(2 * SECOND, self._buy)
+
+    def _buy(self) -> None:
+        heap, chance = self._swarm.heap, self._chance
+        if heap.now >= self._until:
+            return
+        ids: Sequence[bytes] = self._bare.ids
+        payer = chance.randrange(len(ids))
+        payee = (payer + 1 + chance.randrange(len(ids) - 1)) % len(ids)
+        body = Transfer(ids[payee], 1 + chance.randrange(TRANSFER_MAX))
+        nonce = chance.getrandbits(64).to_bytes(8, "big")
+        valid_until_s = BEGINS_S + heap.now // SECOND + OP_VALID_S
+        op = Op(OpType.TRANSFER, nonce, valid_until_s, encode(body))
+        sign = identity.signer(self._bare.members[payer].identity.device_key)
+        binding = Binding(self._bare.mesh_id, self._bare.genesis.body.generation)
+        frame = seal_statement(Kind.OP, binding, ids[payer], encode(op), sign)
+        # Anybody may pass an op on: it goes out under the name of a member that is not the payer.
+        topic = Topics(self._bare.mesh_id, ids[payee]).mine("op")
+        self._client.publish(Publish(topic, frame))
+        self.sent += 1
+        heap.after(1 + chance.randrange(2 * self._every_ns), self._buy)
