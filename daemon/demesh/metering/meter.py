@@ -9,6 +9,8 @@ R-MET-12 A flow stands still when its register did not grow for two quanta and f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from demesh.ports import SECOND, Instant
 
 QUANTA_PATIENCE = 2
@@ -20,24 +22,27 @@ UNIT_SECONDS_AT_1_W = 3600
 
 
 class MeshClock:
-    """Mesh time of the last finalized block, carried on by this node's monotonic clock."""
+    """Mesh time as consensus reads it, never before a finalized block that told of a channel."""
 
-    __slots__ = ("_at", "_time_s")
+    __slots__ = ("_at", "_floor_s", "_read", "_time_s")
 
-    def __init__(self, time_s: int, now: Instant) -> None:
-        self._time_s, self._at = time_s, now
+    def __init__(self, read: Callable[[Instant], int], now: Instant) -> None:
+        self._read = read
+        self._floor_s = 0
+        self._at, self._time_s = now, read(now)
 
-    def told(self, time_s: int, now: Instant) -> None:
+    def told(self, time_s: int) -> None:
         """A block with this mesh time is final."""
-        self._time_s, self._at = time_s, now
+        self._floor_s = max(self._floor_s, time_s)
 
     def time_s(self, now: Instant) -> int:
-        """The estimate in seconds, rounded down."""
-        return self._time_s + max(0, now - self._at) // SECOND
+        """Mesh time in seconds, rounded down."""
+        self._at, self._time_s = now, max(self._floor_s, self._read(now))
+        return self._time_s
 
     def reaches(self, time_s: int) -> Instant:
-        """When the estimate reaches `time_s`, if no block moves it."""
-        return self._at + (time_s - self._time_s) * SECOND
+        """When it should be `time_s`, from when it was last read; a block may make it sooner."""
+        return self._at + max(0, time_s - self._time_s) * SECOND
 
 
 class Meter:

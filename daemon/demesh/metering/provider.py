@@ -207,6 +207,8 @@ class Provider:
         if self.phase is Phase.SETTLING:
             assert self._settlement is not None
             return self._settlement.tick(self._frame, now)
+        if self.phase is Phase.FINAL:
+            return self._wait_for_last_voucher(now)
         if self._due is None or now < self._due:
             return []
         if self.phase is Phase.WAITING:
@@ -214,8 +216,6 @@ class Provider:
             return [end, *self._drop(now)]
         if self.phase is Phase.STOPPING:
             return self._send_final(now)
-        if self.phase is Phase.FINAL:
-            return self._wait_for_last_voucher(now)
         return []
 
     def stop(self, now: Instant) -> list[Act]:

@@ -34,26 +34,28 @@ Session = Provider | Payer
 
 
 class Metering:
-    """The sessions of one device. `time_s` is mesh time at `now`; `name_of` names peers."""
+    """The sessions of one device.
+
+    `kept` are the entries of earlier runs (other spaces are skipped; StorageError if one cannot be
+    read), `mesh_time_s` reads mesh time, `name_of` names peers.
+    """
 
     def __init__(
         self,
         me: bytes,
-        time_s: int,
+        kept: Iterable[tuple[str, bytes, bytes]],
+        mesh_time_s: Callable[[Instant], int],
         now: Instant,
         name_of: Callable[[bytes], str] = identity.text,
     ) -> None:
         self.me = me
         self.rejects: dict[Reject, int] = {}
         self._name_of = name_of
-        self._clock = MeshClock(time_s, now)
+        self._clock = MeshClock(mesh_time_s, now)
         self._sessions: dict[bytes, Session] = {}
         self._strays: dict[bytes, Settlement] = {}
         self._shown: dict[bytes, tuple[object, ...]] = {}
-
-    def restore(self, kept: Iterable[tuple[str, bytes, bytes]], now: Instant) -> list[Act]:
-        """Take up the kept entries of earlier runs (other spaces are skipped); StorageError."""
-        acts: list[Act] = []
+        self._resuming: list[Act] = []
         for space, key, value in kept:
             try:
                 session = self._restored(space, value, now)
@@ -64,8 +66,7 @@ class Metering:
                 ) from None
             if session is not None:
                 self._sessions[key] = session
-                acts += session.resume()
-        return acts
+                self._resuming += session.resume()
 
     def agreements(self) -> tuple[Agreement, ...]:
         """Those waiting for service or in service: what the market goes on counting with."""
@@ -76,10 +77,6 @@ class Metering:
         return tuple(self._document(session) for session in self._sessions.values())
 
     # -- inputs ----------------------------------------------------------------------------------
-
-    def tell_time(self, time_s: int, now: Instant) -> None:
-        """Mesh time of a finalized block."""
-        self._clock.told(time_s, now)
 
     def start(self, agreement: Agreement, now: Instant) -> list[Act]:
         """An agreement stands; as provider wait for the channel, as payer open it."""
@@ -145,11 +142,14 @@ class Metering:
         return self._done(session, [Send(_peer(session), end), *session.end(end, now)])
 
     def channel(self, fact: ChannelFact, time_s: int, now: Instant) -> list[Act]:
-        """A channel of this device changed on the ledger, or is open after a restart (R-MET-27)."""
-        self._clock.told(time_s, now)
+        """A channel of this device changed on the ledger, or is open after a restart (R-MET-27).
+
+        `time_s` is the mesh time at which that is known.
+        """
+        self._clock.told(time_s)
         session = self._sessions.get(fact.agreement)
         if session is not None and self._belongs(session, fact):
-            return self._done(session, session.channel(fact, now))
+            return self._resumed() + self._done(session, session.channel(fact, now))
         if not fact.open:
             self._strays.pop(fact.channel, None)
             return []
@@ -163,14 +163,14 @@ class Metering:
     def measured(self, measurement: Measurement, now: Instant) -> list[Act]:
         """A sample of the own meters."""
         registers = dict(measurement.flows)
-        acts: list[Act] = []
+        acts = self._resumed()
         for id, session in list(self._sessions.items()):
             acts += self._done(session, session.measured(registers.get(id), now))
         return acts
 
     def tick(self, now: Instant) -> list[Act]:
         """Do what the time asks for."""
-        acts: list[Act] = []
+        acts = self._resumed()
         for session in list(self._sessions.values()):
             acts += self._done(session, session.tick(now))
         for stray in self._strays.values():
@@ -198,6 +198,11 @@ class Metering:
         if space == payer.SPACE:
             return Payer.restore(decode(PayerEntry, value), self._clock, now)
         return None
+
+    def _resumed(self) -> list[Act]:
+        """Once, before anything else: flows of an earlier run end until their session goes on."""
+        acts, self._resuming = self._resuming, []
+        return acts
 
     def _belongs(self, session: Session, fact: ChannelFact) -> bool:
         parties = (session.agreement.payer, session.agreement.provider)
