@@ -8,11 +8,12 @@ import pytest
 
 from demesh.ledger import channels as channels_module
 from demesh.ledger import ledger as ledger_module
+from demesh.ledger import ops as ops_module
 from demesh.ledger.channels import EXPIRY_S_MAX, LANES_MAX, WINDOW_S_MAX, WINDOW_S_MIN
 from demesh.ledger.events import Cause, Claimed, Closing, Opened, Settled
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
-from demesh.ledger.state import PPM, Result
+from demesh.ledger.state import PPM, TIME_S_MAX, Result
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import Split, Voucher
@@ -294,10 +295,12 @@ def test_a_payer_may_hand_in_its_own_voucher_when_it_closes():
 def test_expiry_starts_the_window_by_itself_and_the_escrow_comes_back_without_anybodys_help():
     book, id = opened(expiry_s=START_S + DAY_S, window_s=2 * HOUR_S)
     assert book.ledger.settlement_s() == START_S + DAY_S + 2 * HOUR_S
-    book.block(after_s=DAY_S - 1)
-    late = signed(ANN, closing(ANN, id).body, valid_until_s=START_S + DAY_S + HOUR_S)
-    assert book.block(late) == (Result.CLOSING,)
+    book.block(after_s=DAY_S - 2)
+    late = signed(ANN, closing(ANN, id).body, valid_until_s=START_S + DAY_S)
+    assert book.block(late) == (Result.CLOSING,)  # in the second of the expiry itself
     book.block(after_s=2 * HOUR_S - 1)
+    assert book.ledger.channel(id) is not None
+    book.block()
     assert book.ledger.channel(id) is None
     assert book.events == (Settled(id, AGREEMENT, ANN, BEN, 0, 0, 0, (), ESCROW, Cause.EXPIRY),)
     assert all(account.balance == 0 for _, account in book.ledger.accounts())
@@ -389,3 +392,28 @@ def test_a_record_with_every_lane_and_split_in_use_is_read_back():
     applied = restored.apply((closing(BEN, id),), book.time_s, open_voucher)
     assert applied.results == (Result.OK,)
     assert applied.ledger.total() == 0
+
+
+# -- bounds ---------------------------------------------------------------------------------------
+
+
+def test_the_bounds_are_part_of_the_rules_and_change_only_with_the_ledgers_version():
+    # Two daemons that differ in one of these disagree about a block, and the mesh stops.
+    assert (EXPIRY_S_MAX, WINDOW_S_MIN, WINDOW_S_MAX) == (2_764_800, 3_600, 604_800)
+    assert (channels_module.CHANNELS_MAX, LANES_MAX) == (256, 64)
+    assert (ops_module.VALIDITY_S_MAX, ops_module.REMEMBERED_MAX) == (86_400, 4_096)
+    assert (ledger_module.SETTLED_MAX, ledger_module.FORGOTTEN_MAX) == (256, 512)
+    assert ledger_module.COMMONS_PPM_MAX == 20_000
+
+
+def test_near_the_end_of_time_a_channel_whose_end_could_not_be_written_is_not_opened():
+    book = Book()
+    book.block(after_s=TIME_S_MAX - START_S - 2 * HOUR_S)
+    now_s = book.time_s
+    late = opening(ANN, BEN, expiry_s=TIME_S_MAX - HOUR_S + 1, nonce=1, valid_until_s=now_s)
+    last = opening(ANN, BEN, expiry_s=TIME_S_MAX - HOUR_S, nonce=2, valid_until_s=now_s)
+    assert book.block(late, last, after_s=0) == (Result.EXPIRY, Result.OK)
+    assert book.ledger.settlement_s() == TIME_S_MAX
+    book.block(after_s=10 * HOUR_S)  # beyond the end of time, which is where mesh time stays
+    assert book.ledger.time_s == TIME_S_MAX
+    assert book.ledger.channels() == ()
