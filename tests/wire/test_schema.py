@@ -1,0 +1,206 @@
+"""Every message class survives its encoding, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import types
+import typing
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import IntEnum
+from typing import Annotated, Any
+
+import cbor2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demesh.wire import messages
+from demesh.wire.schema import Bounds, Malformed, decode, encode
+from demesh.wire.validate import canonical
+
+MESSAGES = [
+    cls
+    for cls in vars(messages).values()
+    if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == messages.__name__
+]
+SOME = 4  # items of a tuple and extra bytes of a string are drawn up to so many above the least
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of an annotation of a message, within its bounds."""
+    bounds = None
+    if typing.get_origin(hint) is Annotated:
+        hint, bounds = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return st.none() | values(typing.get_args(hint)[0])
+    if typing.get_origin(hint) is tuple:
+        most = min(bounds.greatest, bounds.least + SOME)
+        return st.lists(values(typing.get_args(hint)[0]), min_size=bounds.least, max_size=most).map(
+            tuple
+        )
+    if is_dataclass(hint):
+        return instances(typing.cast(type, hint))
+    if issubclass(hint, IntEnum):
+        return st.sampled_from(hint)
+    if hint is int:
+        return st.integers(bounds.least, bounds.greatest)
+    if hint is bool:
+        return st.booleans()
+    most = min(bounds.greatest, bounds.least + 300)
+    maker = st.binary if hint is bytes else st.text
+    return maker(min_size=bounds.least, max_size=most)
+
+
+def instances(cls: type) -> st.SearchStrategy[Any]:
+    """Instances of a message class."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return st.builds(cls, **{f.name: values(hints[f.name]) for f in fields(cls)})
+
+
+def bounds_of(cls: type, name: str) -> tuple[Any, Bounds] | None:
+    hint = typing.get_type_hints(cls, include_extras=True)[name]
+    if typing.get_origin(hint) is not Annotated:
+        return None
+    inner, bounds = typing.get_args(hint)
+    return inner, bounds
+
+
+def test_all_messages_are_under_test() -> None:
+    assert len(MESSAGES) >= 25
+    assert set(messages.MESSAGE_OF_KIND.values()) <= set(MESSAGES)
+
+
+@pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_message_survives_its_encoding_which_is_canonical(cls: type, data: Any) -> None:
+    message = data.draw(instances(cls))
+    encoded = encode(message)
+    assert canonical(encoded)
+    assert decode(cls, encoded) == message
+    assert decode(cls, memoryview(encoded)) == message
+
+
+@pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_a_value_of_another_type_in_any_field_is_malformed(cls: type, data: Any) -> None:
+    items = cbor2.loads(encode(data.draw(instances(cls))))
+    for at, field in enumerate(fields(cls)):
+        for wrong in (
+            1.5,
+            {},
+            {1: 2},
+            [[]],
+            True,
+            None,
+            "\0" * 5000,
+            b"\0" * 65_000,
+            2**70,
+            -(2**60),
+        ):
+            hint = typing.get_type_hints(cls)[field.name]
+            if wrong is None and type(None) in typing.get_args(hint):
+                continue
+            if hint is type(wrong) and bounds_of(cls, field.name) is None:
+                continue
+            changed = [*items[:at], wrong, *items[at + 1 :]]
+            with pytest.raises(Malformed):
+                decode(cls, cbor2.dumps(changed))
+
+
+@pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
+@settings(max_examples=10)
+@given(data=st.data())
+def test_a_field_too_many_or_too_few_is_malformed(cls: type, data: Any) -> None:
+    items = cbor2.loads(encode(data.draw(instances(cls))))
+    for changed in (items[:-1], [*items, 0], {"items": items}, 0, None, cbor2.CBORTag(258, items)):
+        with pytest.raises(Malformed):
+            decode(cls, cbor2.dumps(changed))
+
+
+@pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
+@settings(max_examples=5)
+@given(data=st.data())
+def test_bounds_hold_at_both_ends(cls: type, data: Any) -> None:
+    message = data.draw(instances(cls))
+    for field in fields(cls):
+        found = bounds_of(cls, field.name)
+        if found is None or found[0] not in (int, bytes, str):
+            continue
+        kind, bounds = found
+        for size, good in (
+            (bounds.least, True),
+            (bounds.greatest, True),
+            (bounds.least - 1, False),
+            (bounds.greatest + 1, False),
+        ):
+            if kind is not int and size < 0:
+                continue
+            value = size if kind is int else b"a" * size if kind is bytes else "a" * size
+            changed = encode(replace(message, **{field.name: value}))
+            if good:
+                assert getattr(decode(cls, changed), field.name) == value
+            else:
+                with pytest.raises(Malformed, match=rf"{cls.__name__}\.{field.name}: "):
+                    decode(cls, changed)
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200), st.sampled_from(MESSAGES))
+def test_any_bytes_are_a_message_or_malformed(content: bytes, cls: type) -> None:
+    with suppress(Malformed):
+        decode(cls, content)
+
+
+HOSTILE = {
+    "nothing": "",
+    "100000 arrays": "81" * 100_000,
+    "2^64-1 items": "9bffffffffffffffff",
+    "2^62 bytes": "5b4000000000000000",
+    "a shared value that holds itself": "d81c81d81d00",
+    "a reference to nothing": "d81d00",
+    "a date of next to never": "c11b7fffffffffffffff",
+    "a date of infinity": "c1fb7ff0000000000000",
+    "a regular expression": "d8236128",
+    "a big number": "c25820" + "ff" * 32,
+    "a decimal of a great exponent": "c4821b00000000ffffffff01",
+    "an address": "d9010441ff",
+    "a string reference": "d90100d81900",
+    "a break": "ff",
+}
+
+
+@pytest.mark.parametrize("encoded", HOSTILE.values(), ids=HOSTILE)
+def test_what_cbor2_can_choke_on_is_malformed(encoded: str) -> None:
+    content = bytes.fromhex(encoded)
+    for cls in (messages.Ack, messages.Voucher, messages.Blocks):
+        with pytest.raises(Malformed):
+            decode(cls, content)
+        with pytest.raises(Malformed):
+            decode(cls, b"\x81" + content)
+
+
+def test_the_rule_of_a_class_that_refuses_its_own_values_is_malformed() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Even:
+        """An even number."""
+
+        number: Annotated[int, Bounds(0, 10)]
+
+        def __post_init__(self) -> None:
+            if self.number % 2:
+                raise ValueError(f"{self.number} is odd")
+
+    assert decode(Even, encode(Even(4))) == Even(4)
+    with pytest.raises(Malformed, match="Even: 3 is odd"):
+        decode(Even, b"\x81\x03")
+
+
+def test_an_error_names_class_and_field() -> None:
+    with pytest.raises(Malformed, match=r"Ack\.agreement: 15 is outside 16\.\.16"):
+        decode(messages.Ack, encode(messages.Ack(bytes(15))))
+    with pytest.raises(Malformed, match=r"Refuse\.reason: 99 is no Refusal"):
+        decode(messages.Refuse, b"\x82\x50" + bytes(16) + b"\x18\x63")
+    with pytest.raises(Malformed, match="Ack: expected an array of 1"):
+        decode(messages.Ack, b"\x80")
