@@ -104,7 +104,7 @@ def _boards(scene: Scene, *, wide: bool) -> Table:
     for heading in ("power", "stored", "height", *(("view",) if wide else ()), "balance"):
         table.add_column(heading, justify="right", no_wrap=True, min_width=len(heading))
     for board in scene.picture.boards.values():
-        up = board.up(scene.now_ms)
+        up = board.up
         table.add_row(
             _who(board, scene, up=up),
             *((board.owner,) if wide else ()),

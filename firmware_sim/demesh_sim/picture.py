@@ -7,10 +7,13 @@ boards that may be broken: a field that is missing or of another type is shown a
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from demesh.wire import identity
+from demesh_sim.founding import Founded
 
 # Decisions, settlements and lines that are kept for a view: more than any terminal shows.
 LAST_KEPT = 64
@@ -18,8 +21,11 @@ LAST_KEPT = 64
 # The same sentence of several boards within this time is one line: eight of them say it at once.
 ECHO_MS = 3_000
 
-# Boards say how they are at least every few seconds (runtime); after this long one seems gone.
-SILENT_MS = 12_000
+# A session in service reports with every quantum; one that has been silent for so long has ended.
+STALE_MS = 12_000
+
+# Sessions that are kept one by one; of older ones only the energy is remembered.
+SESSIONS_MAX = 256
 
 
 @dataclass(slots=True)
@@ -43,9 +49,10 @@ class BoardSeen:
     of: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
 
-    def up(self, now_ms: int) -> bool:
-        """Its process runs and it was heard lately."""
-        return self.running and self.heard_ms is not None and now_ms - self.heard_ms < SILENT_MS
+    @property
+    def up(self) -> bool:
+        """It was heard, and not reported gone since then."""
+        return self.running
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,8 @@ class Picture:
         self.settled_total = 0
         self.paid_total = 0
         self.fees_total = 0
+        self.finality_ms: Counter[int] = Counter()
+        self._sold_before_wh = 0
         self._height = 0
         self._ledger_height = 0
 
@@ -120,7 +129,7 @@ class Picture:
         board = self._by_id.get(device)
         if board is None:
             return
-        board.heard_ms = at_ms
+        board.heard_ms, board.running = at_ms, True
         match topic.partition("/")[0]:
             case "state":
                 self._state(board, document)
@@ -132,6 +141,11 @@ class Picture:
                 self._metering(board, document, at_ms)
             case "event":
                 self.say(board.name, _text(document.get("text")), at_ms)
+
+    def gone(self, device: str) -> None:
+        """The broker or the system says that this device's daemon ended."""
+        if board := self._by_id.get(device):
+            board.running = False
 
     def say(self, who: str, text: str, at_ms: int) -> None:
         """Add a line for people, unless it was said a moment ago."""
@@ -156,19 +170,19 @@ class Picture:
             for session in self.sessions.values()
             if session.phase not in OVER
             and session.power_w > 0
-            and now_ms - session.changed_ms < SILENT_MS
+            and now_ms - session.changed_ms < STALE_MS
         ]
         return sorted(live, key=lambda session: (-session.power_w, session.payer))
 
     @property
     def sold_wh(self) -> int:
         """Energy that providers have metered, in Wh."""
-        return sum(session.units_wh for session in self.sessions.values())
+        kept = sum(session.units_wh for session in self.sessions.values())
+        return self._sold_before_wh + kept
 
     # -- by topic --------------------------------------------------------------------------------
 
     def _state(self, board: BoardSeen, document: Mapping[str, Any]) -> None:
-        board.running = True
         board.voting = document.get("voting") is True
         board.view = _number(document.get("view"))
         board.height = _number(document.get("height"))
@@ -186,7 +200,9 @@ class Picture:
             board.rejects = {str(code): _number(count) for code, count in rejects.items()}
 
     def _decision(self, document: Mapping[str, Any]) -> None:
-        height = _number(document.get("height"))
+        height, finality_ms = _number(document.get("height")), document.get("finality_ms")
+        if isinstance(finality_ms, int):
+            self.finality_ms[finality_ms] += 1
         if height <= self._height:
             return
         self._height = height
@@ -197,7 +213,7 @@ class Picture:
                 view=_number(document.get("view")),
                 leader=_text(document.get("leader")),
                 ops=len(ops) if isinstance(ops, list) else _number(ops),
-                finality_ms=_number(document.get("finality_ms")),
+                finality_ms=_number(finality_ms),
             )
         )
 
@@ -225,7 +241,11 @@ class Picture:
         agreement, peer = _text(document.get("agreement")), self._name(document.get("peer"))
         provides = document.get("role") == "provider"
         provider, payer = (board.name, peer) if provides else (peer, board.name)
-        session = self.sessions.setdefault(agreement, Session(provider, payer))
+        session = self.sessions.pop(agreement, None) or Session(provider, payer)
+        self.sessions[agreement] = session  # the latest changed is the last
+        if len(self.sessions) > SESSIONS_MAX:
+            oldest = next(iter(self.sessions))
+            self._sold_before_wh += self.sessions.pop(oldest).units_wh
         session.changed_ms = at_ms
         if provides:
             session.phase = _text(document.get("phase"))
@@ -237,6 +257,16 @@ class Picture:
     def _name(self, identity: object) -> str:
         board = self._by_id.get(_text(identity))
         return board.name if board else _text(identity)[:8]
+
+
+def seen(founded: Founded) -> dict[str, BoardSeen]:
+    """A founded mesh's boards by id text, before anything of them was heard."""
+    return {
+        identity.text(board.id): BoardSeen(
+            board.plan.name, board.plan.owner, board.plan.device_class
+        )
+        for board in founded.boards
+    }
 
 
 def _number(value: object) -> int:

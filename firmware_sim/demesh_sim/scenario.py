@@ -19,8 +19,8 @@ from demesh.config import PROFILES, BuyPolicy, SellPolicy
 from demesh.errors import ConfigError
 from demesh.wire.schema import Bounds
 
-MINUTES_PER_DAY = 24 * 60
 HOURS = 24
+SECONDS_MAX = 7 * 86_400  # a run longer than a week is an installation
 
 Percent = Annotated[int, Bounds(0, 1000)]
 Watts = Annotated[int, Bounds(0, 1_000_000)]
@@ -34,7 +34,7 @@ class Clock:
 
     speed_up: Annotated[int, Bounds(1, 86_400)] = 1440  # a day in a minute
     starts_at: str = "00:00"
-    duration_s: Annotated[int, Bounds(1, 86_400)] = 60
+    duration_s: Annotated[int, Bounds(1, SECONDS_MAX)] = 60
 
     @property
     def starts_minute(self) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from demesh_sim.picture import Picture
+from demesh_sim.scenario import Scenario
 
 INSTALL_HINT = "a live view needs rich: pip install 'demesh[view]'"
 
@@ -37,11 +38,16 @@ class Scene:
     @property
     def quorum_lost(self) -> str:
         """What most boards miss to decide, or nothing."""
-        boards = [b for b in self.picture.boards.values() if b.up(self.now_ms) and b.of]
+        boards = [b for b in self.picture.boards.values() if b.up and b.of]
         without = [board for board in boards if board.have < board.need]
         if not without or 2 * len(without) < len(boards):
             return ""
         return f"no quorum: have {without[0].have} of {without[0].need}"
+
+
+def title(scenario: Scenario) -> str:
+    """What is being watched."""
+    return f"{scenario.name}, {len(scenario.board)} boards of {len(scenario.owner)} owners"
 
 
 class View(Protocol):
@@ -98,7 +104,7 @@ class PlainView:
 def status(scene: Scene) -> str:
     """The whole street in one line."""
     picture = scene.picture
-    up = sum(board.up(scene.now_ms) for board in picture.boards.values())
+    up = sum(board.up for board in picture.boards.values())
     flows = picture.flows(scene.now_ms)
     return (
         f"{scene.time_of_day} · {up}/{len(picture.boards)} up · height {picture.height} · "

@@ -1,0 +1,95 @@
+"""`demesh swarm run`: a scenario as real processes, or in virtual time."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from demesh.config import MQTT_PORT
+from demesh.errors import ConfigError
+from demesh_sim import scenario as scenarios
+from demesh_sim.scenario import Scenario
+from demesh_sim.summary import lines
+from demesh_sim.view import View, open_view
+
+RUNS = Path("runs")
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `swarm`."""
+    swarm = subparsers.add_parser("swarm", help="simulated boards that run the shipped daemon")
+    actions = swarm.add_subparsers(metavar="ACTION", required=True)
+    parser = actions.add_parser("run", help="run a scenario: processes, or virtual time")
+    parser.add_argument("scenario", type=Path, help="a file like configs/scenarios/street.toml")
+    parser.add_argument("--duration", metavar="S", help="seconds to run (environment: DURATION)")
+    parser.add_argument("--broker", metavar="URL", help="mqtt://host:port (environment: BROKER)")
+    parser.add_argument("--plain", action="store_true", help="lines of text instead of a live view")
+    parser.add_argument("--virtual", action="store_true", help="in virtual time, without a broker")
+    parser.add_argument("--seed", type=int, default=7, help="chance of a virtual run (default 7)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run a scenario; raises DemeshError."""
+    scenario = scenarios.load(arguments.scenario)
+    duration_s = _duration_s(arguments.duration, scenario.clock.duration_s)
+    if arguments.virtual:
+        return _virtual(arguments, scenario, duration_s)
+    return _processes(arguments, duration_s)
+
+
+def _processes(arguments: argparse.Namespace, duration_s: int) -> int:
+    from demesh_sim import street  # noqa: PLC0415 - a virtual run needs no MQTT client
+
+    broker = _broker(arguments.broker)
+    run = street.Street(arguments.scenario, RUNS, broker)
+    print(f"everything of this run lies in {RUNS / run.folder.name}", flush=True)
+
+    def view(url: str) -> View:
+        host, _, port = url.removeprefix("mqtt://").rpartition(":")
+        print(f"to watch it from outside: mosquitto_sub -h {host} -p {port} -t 'demesh/#' -v")
+        return open_view(sys.stdout, plain=arguments.plain)
+
+    asyncio.run(street.run(run, view, duration_s))
+    summary = run.summary()
+    print("\n" + "\n".join(lines(summary)))
+    return summary.exit_code
+
+
+def _virtual(arguments: argparse.Namespace, scenario: Scenario, duration_s: int) -> int:
+    from demesh_sim import rehearsal  # noqa: PLC0415 - a run of processes needs no simulator
+
+    view = open_view(sys.stdout, plain=arguments.plain)
+    try:
+        report, summary = rehearsal.run(scenario, arguments.seed, duration_s, view)
+    finally:
+        view.close()
+    print("\n" + "\n".join([*lines(summary), "", *report.lines()]))
+    return summary.exit_code
+
+
+def _duration_s(given: str | None, default: int) -> int:
+    text = given or os.environ.get("DURATION") or str(default)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= scenarios.SECONDS_MAX:
+        raise ConfigError(
+            f"duration {text!r} is not a number of seconds from 1 to {scenarios.SECONDS_MAX}"
+        )
+    return int(text)
+
+
+def _broker(given: str | None) -> str | None:
+    url = given or os.environ.get("BROKER")
+    if not url:
+        return None
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if host is None or parts.scheme != "mqtt" or parts.path.strip("/") or port == 0:
+        raise ConfigError(f"broker {url!r} is not an address; write mqtt://host:port")
+    return f"mqtt://{f'[{host}]' if ':' in host else host}:{port or MQTT_PORT}"

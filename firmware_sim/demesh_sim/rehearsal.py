@@ -1,0 +1,46 @@
+"""A scenario in virtual time, watched and summed up like a run of processes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from demesh.ports import MILLISECOND, Json
+from demesh_sim import founding
+from demesh_sim.audit import audit
+from demesh_sim.physics import DAY, MINUTE, DayClock
+from demesh_sim.picture import Picture, seen
+from demesh_sim.scenario import Scenario
+from demesh_sim.summary import Run, Summary, summarize
+from demesh_sim.swarm import Report
+from demesh_sim.view import Scene, View, title
+from demesh_sim.virtual import BEGINS_S, virtual_run
+
+# Virtual time runs faster than anybody reads: ten frames a second cost it a few percent.
+FRAME_NS = 100 * MILLISECOND
+
+
+def run(scenario: Scenario, seed: int, duration_s: int, view: View) -> tuple[Report, Summary]:
+    """Run, show and check `duration_s` of virtual time; raises what the checkers raise."""
+    picture = Picture(seen(founding.found(scenario, BEGINS_S, founding.seeded(seed))))
+    clock = DayClock(0, scenario.clock.starts_minute, scenario.clock.speed_up)
+    shown_ns = 0
+
+    def observe(device: str, topic: str, document: Mapping[str, Json], at_ms: int) -> None:
+        nonlocal shown_ns
+        picture.receive(device, topic, document, at_ms)
+        if time.monotonic_ns() - shown_ns >= FRAME_NS:
+            view.show(scene(at_ms))
+            shown_ns = time.monotonic_ns()
+
+    def scene(at_ms: int) -> Scene:
+        day, into = divmod(clock.simulated(at_ms * MILLISECOND), DAY)
+        where = f"virtual time, seed {seed}"
+        return Scene(picture, title(scenario), where, at_ms, duration_s * 1000, day, into // MINUTE)
+
+    done = virtual_run(scenario, seed, duration_s, observe)
+    view.show(scene(duration_s * 1000))
+    genesis = done.founded.genesis
+    simulated_s = duration_s * scenario.clock.speed_up
+    figures = Run(duration_s * 1000, simulated_s, picture.sold_wh, picture.finality_ms)
+    return done.report, summarize(audit(genesis, done.stores), figures, genesis.body)

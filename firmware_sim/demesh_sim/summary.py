@@ -1,0 +1,144 @@
+"""How a run ended, for a person and as an exit code: 0 only if the street did all it promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from demesh.wire import identity
+from demesh.wire.messages import GenesisBody
+from demesh_sim.audit import Audit
+from demesh_sim.view import credits, kilo
+
+# A chain this short may have come about before the boards even traded.
+COMMON_HEIGHT_MIN = 10
+
+GOOD, BAD = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the books do not know: time, energy and how long decisions took (ms: how often)."""
+
+    wall_ms: int
+    simulated_s: int
+    sold_wh: int
+    finality_ms: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The books, the run, and what is missing to call it good."""
+
+    audit: Audit
+    run: Run
+    missing: tuple[str, ...]
+    franchise: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if nothing is missing."""
+        return BAD if self.missing else GOOD
+
+
+def summarize(audit: Audit, run: Run, body: GenesisBody) -> Summary:
+    """Judge a run."""
+    missing = list(audit.faults)
+    wrong = [f"{name} {total}" for name, total in audit.sums if total]
+    if audit.sum or wrong:
+        missing.append(f"money is not conserved: sum {audit.sum} {', '.join(wrong)}".rstrip())
+    if not audit.roots_agree:
+        missing.append(f"state roots differ at height {audit.common_height}")
+    if audit.common_height <= COMMON_HEIGHT_MIN:
+        missing.append(
+            f"the common height is {audit.common_height}; expected more than {COMMON_HEIGHT_MIN}"
+        )
+    if run.sold_wh == 0:
+        missing.append("no energy was sold")
+    if audit.channels_settled == 0:
+        missing.append("no channel was settled")
+    return Summary(audit, run, tuple(missing), franchise(body))
+
+
+def franchise(body: GenesisBody) -> tuple[str, ...]:
+    """What the votes protect from and what not, in sentences."""
+    weights = [device.weight for device in body.devices]
+    total = sum(weights)
+    faulty, quorum = (total - 1) // 3, 2 * total // 3 + 1
+    owned: Counter[str] = Counter()
+    names = dict(
+        zip((identity.device_id(key) for key in body.owners), body.owner_names, strict=True)
+    )
+    for device in body.devices:
+        owned[names[device.certificate.owner]] += device.weight
+    above = [f"{name} ({votes})" for name, votes in sorted(owned.items()) if votes > faulty]
+    lines = [
+        f"{total} votes, one per board; {quorum} decide, so {faulty} boards may be broken, "
+        "silent or lying and nothing false is decided."
+    ]
+    if above:
+        lines.append(
+            f"Votes count boards, not yet owners: {' and '.join(above)} have more than {faulty}, "
+            "so this protects from faulty boards and not from a dishonest owner of so many."
+        )
+    return tuple(lines)
+
+
+def percentile(counts: Mapping[int, int], permille: int) -> int | None:
+    """The least value that at least `permille` of all counted are not above; None without any."""
+    total = sum(counts.values())
+    seen = 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen * 1000 >= total * permille:
+            return value
+    return None
+
+
+def lines(summary: Summary) -> list[str]:
+    """The summary as lines of text."""
+    audit, run = summary.audit, summary.run
+    hours, minutes = divmod(run.simulated_s // 60, 60)
+    middle, slow = (percentile(run.finality_ms, permille) for permille in (500, 990))
+    finality = f", finality p50 {middle} ms, p99 {slow} ms" if middle is not None else ""
+    said = [
+        f"time      {run.wall_ms // 1000}.{run.wall_ms % 1000 // 100} s, "
+        f"in which {hours} h {minutes:02d} min passed on the street",
+        f"decided   {audit.blocks} blocks{finality}",
+        f"energy    {kilo(run.sold_wh, 'Wh')} sold between boards",
+        f"channels  {audit.channels_settled} settled of {audit.channels_opened} opened; "
+        f"{credits(audit.paid)} credits paid, of which {credits(audit.fees)} fees",
+        "",
+    ]
+    for balance in audit.balances:
+        parts = ", ".join(f"{name} {credits(amount)}" for name, amount in balance.accounts)
+        said.append(f"{balance.owner:<9} {credits(balance.total):>9}   {parts}")
+    said += [
+        f"{'commons':<9} {credits(audit.commons):>9}",
+        f"{'escrow':<9} {credits(audit.escrow):>9}   in open channels",
+        f"{'sum':<9} {credits(audit.sum):>9}",
+        "",
+        *_root_lines(audit),
+        "",
+        *summary.franchise,
+        "",
+    ]
+    if summary.missing:
+        said += [f"NOT GOOD: {text}" for text in summary.missing]
+    else:
+        said.append("Money is conserved, all boards agree, energy was sold and paid for.")
+    return said
+
+
+def _root_lines(audit: Audit) -> list[str]:
+    if audit.roots_agree:
+        root = audit.roots[0][1]
+        return [
+            f"state root at the common height {audit.common_height}: {root[:16]}…, "
+            f"equal on all {len(audit.roots)} boards"
+        ]
+    return [
+        f"state root at height {audit.common_height} of {name:<15} {root[:16]}…"
+        for name, root in audit.roots
+    ]
