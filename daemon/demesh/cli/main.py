@@ -51,16 +51,25 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
         add_command(subparsers)
     if meant not in ("run", "version"):
-        _add_others(subparsers)
+        _add_others(subparsers, meant)
     return parser
 
 
-def _add_others(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register what other packages bring; raises MissingExtraError."""
-    from demesh.cli.plugins import COMMANDS, load  # noqa: PLC0415
+def _add_others(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], meant: str
+) -> None:
+    """Register what other packages bring; MissingExtraError only for the command that is meant."""
+    from demesh.cli.plugins import COMMANDS, MissingExtraError, load  # noqa: PLC0415
 
     for point in sorted(entry_points(group=COMMANDS), key=lambda point: point.name):
-        load(point)(subparsers)
+        try:
+            add = load(point)
+        except MissingExtraError as error:
+            if meant == point.name:
+                raise
+            subparsers.add_parser(point.name, help=str(error))
+        else:
+            add(subparsers)
 
 
 def _add_version(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,0 +1,239 @@
+"""The configuration: what is accepted, and that each mistake is one line a person can act on."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demesh.cli.reading import line_of, read_config
+from demesh.config import (
+    BrokerSection,
+    BuyPolicy,
+    Config,
+    DeviceSection,
+    MeshSection,
+    SellPolicy,
+    parse,
+)
+from demesh.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "configs" / "demesh.toml"
+
+LEAST: dict[str, Any] = {
+    "device": {"name": "b1", "class": "battery", "driver": "simulated"},
+    "mesh": {"genesis": "genesis.cbor"},
+    "broker": {"url": "mqtt://localhost"},
+}
+
+
+def changed(section: str, **values: object) -> dict[str, Any]:
+    """The least configuration with some values of a section set, or (None) taken away."""
+    table = copy.deepcopy(LEAST)
+    inner = table
+    for name in section.split(".") if section else []:
+        inner = inner.setdefault(name, {})
+    for key, value in values.items():
+        if value is None:
+            del inner[key]
+        else:
+            inner[key] = value
+    return table
+
+
+def complaint(table: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(table, "demesh.toml")
+    assert caught.value.exit_code == 78
+    return str(caught.value)
+
+
+def test_the_least_configuration_has_every_default() -> None:
+    assert parse(LEAST, "demesh.toml") == Config(
+        device=DeviceSection("b1", "battery", "simulated", "data", "device.key", "vote.key"),
+        mesh=MeshSection("genesis.cbor", "lan"),
+        broker=BrokerSection("localhost", 1883, None, None, 30),
+        sell=None,
+        buy=None,
+        driver={},
+    )
+
+
+def test_the_example_in_configs_is_accepted_and_shows_every_policy() -> None:
+    config = read_config(EXAMPLE)
+    assert isinstance(config.sell, SellPolicy)
+    assert isinstance(config.buy, BuyPolicy)
+    assert config.broker.url == "mqtt://localhost:1883"
+
+
+def test_options_of_the_driver_are_passed_on_as_they_are() -> None:
+    options = {"scenario": "street.toml", "deep": {"list": [1, 2.5, "x"]}}
+    assert parse(changed("driver", **options), "demesh.toml").driver == options
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("mqtt://localhost", "localhost", 1883),
+        ("mqtt://broker.example:8883", "broker.example", 8883),
+        ("mqtt://[::1]:1884", "::1", 1884),
+        ("mqtt://10.0.0.7:1883/", "10.0.0.7", 1883),
+    ],
+)
+def test_a_broker_address_is_split_and_written_again(url: str, host: str, port: int) -> None:
+    broker = parse(changed("broker", url=url), "demesh.toml").broker
+    assert (broker.host, broker.port) == (host, port)
+    again = parse(changed("broker", url=broker.url), "demesh.toml").broker
+    assert (again.host, again.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["localhost", "http://localhost", "mqtt://", "mqtt://h:0", "mqtt://h:70000", "mqtt://h:x",
+     "mqtt://h/topic", "mqtt://[::1", "mqtt://h?x=1", ""],
+)  # fmt: skip
+def test_what_is_no_broker_address_is_refused_with_the_form_to_write(url: str) -> None:
+    text = complaint(changed("broker", url=url))
+    assert text.startswith("demesh.toml: [broker] url")
+    assert "mqtt://host:port" in text or "is empty" in text
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (changed("", brokr={}), 'demesh.toml: brokr is unknown; did you mean "broker"?'),
+        (
+            changed("device", driwer="x"),
+            'demesh.toml: [device] driwer is unknown; did you mean "driver"?',
+        ),
+        (
+            changed("market", rent={}),
+            "demesh.toml: [market] rent is unknown; known are sell, buy",
+        ),
+        (changed("", broker=None), "demesh.toml: the section [broker] is missing"),
+        (changed("", broker=7), "demesh.toml: broker = 7 must be a section; write [broker]"),
+        (
+            changed("device", name=None),
+            "demesh.toml: [device] name is missing; it has no default",
+        ),
+        (
+            changed("device", name=True),
+            'demesh.toml: [device] name = true is not text; write name = "..."',
+        ),
+        (changed("device", name=" "), "demesh.toml: [device] name is empty"),
+        (
+            changed("device", name="x" * 65),
+            "demesh.toml: [device] name must be at most 64 printable characters",
+        ),
+        (
+            changed("mesh", profile="wlan"),
+            'demesh.toml: [mesh] profile = "wlan" is none of "lan" and "wan"',
+        ),
+        (
+            changed("broker", wait_s="30"),
+            'demesh.toml: [broker] wait_s = "30" is text, expected an integer; '
+            "write it without quotes",
+        ),
+        (changed("broker", wait_s=-1), "demesh.toml: [broker] wait_s = -1 is outside 0..86400"),
+        (
+            changed("broker", password_file="p"),
+            "demesh.toml: [broker] password_file needs a username beside it",
+        ),
+        (
+            changed("broker", url="mqtt://me:secret@h"),
+            "demesh.toml: [broker] url holds a login; move it to username and password_file",
+        ),
+        (
+            changed("market.sell", price=0.4, power_w_max=1, units_max=1),
+            "demesh.toml: [market.sell] price = 0.4 is a fraction, expected an integer; "
+            "for 0.4 credits per kWh write 400000 (micro-credits)",
+        ),
+        (
+            changed("market.buy", price_max=1, power_w_max=0, units_max=1),
+            "demesh.toml: [market.buy] power_w_max = 0 is outside 1..4294967295",
+        ),
+        (
+            changed("market.buy", price_max=True, power_w_max=1, units_max=1),
+            "demesh.toml: [market.buy] price_max = true is true or false, expected an integer",
+        ),
+    ],
+)
+def test_a_mistake_says_where_it_is_what_came_and_what_to_do(
+    table: dict[str, Any], expected: str
+) -> None:
+    assert complaint(table) == expected
+
+
+def test_a_mistake_in_a_file_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "demesh.toml"
+    text = EXAMPLE.read_text()
+    for right, wrong in (
+        ('name = "home1', 'nmae = "home1'),
+        ("quantum_ms = 10000", "quantum_ms = 1"),
+        ("[market.buy]", "[market.by]"),
+    ):
+        path.write_text(text.replace(right, wrong, 1))
+        number = text[: text.index(right)].count("\n") + 1
+        with pytest.raises(ConfigError) as caught:
+            read_config(path)
+        assert str(caught.value).startswith(f"{path}:{number}: "), wrong
+
+
+def test_what_is_no_toml_or_no_text_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "demesh.toml"
+    path.write_text("[device]\nname = \n")
+    with pytest.raises(ConfigError, match=r"demesh\.toml:2: not TOML: Invalid value"):
+        read_config(path)
+    path.write_bytes(b"[device]\nname = '\xff'\n")
+    with pytest.raises(ConfigError, match=r"demesh\.toml:2: not UTF-8 text"):
+        read_config(path)
+
+
+def test_a_file_that_is_missing_a_folder_or_huge_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file or directory"):
+        read_config(tmp_path / "demesh.toml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        read_config(tmp_path)
+    huge = tmp_path / "huge.toml"
+    huge.write_bytes(b"#" * (1024 * 1024 + 1))
+    with pytest.raises(ConfigError, match="is it the right file"):
+        read_config(huge)
+
+
+def test_the_line_of_a_key_is_found_within_its_section() -> None:
+    text = '[a]\nx = 1\n[b]\n# x = 2\n"x" = 3\n[b.c]\nx = 4\n'
+    assert line_of(text, "a", "x") == 2
+    assert line_of(text, "b", "x") == 5
+    assert line_of(text, "b.c", "x") == 7
+    assert line_of(text, "b", "c") == 6
+    assert line_of(text, "b", "") == 3
+    assert line_of(text, "", "b") == 3
+    assert line_of(text, "d", "x") is None
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+PLACES = [
+    (section, key) for section, table in tomllib.loads(EXAMPLE.read_text()).items() for key in table
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.sampled_from(PLACES), junk=JUNK)
+def test_whatever_stands_in_a_place_it_is_accepted_or_a_config_error(
+    place: tuple[str, str], junk: object
+) -> None:
+    table = tomllib.loads(EXAMPLE.read_text())
+    table[place[0]][place[1]] = junk
+    try:
+        parse(table, "demesh.toml")
+    except ConfigError as error:
+        assert str(error).startswith("demesh.toml: ")

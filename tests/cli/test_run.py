@@ -1,0 +1,199 @@
+"""`demesh run` as a process: it runs, ends cleanly, and comes back after SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from cli.mesh import Board, Mesh
+from transport.mosquitto import Mosquitto, free_port, needs_mosquitto
+
+PATIENCE_S = 40
+
+Document = dict[str, Any]
+
+
+class Watcher:
+    """What a person with mosquitto_sub sees: every observation, by device and topic."""
+
+    def __init__(self, port: int) -> None:
+        self.seen: list[tuple[str, Document]] = []
+        self.gone: list[bytes] = []
+        self._new: queue.Queue[None] = queue.Queue()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client.on_connect = self._on_connect
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            left = end - time.monotonic()
+            assert left > 0, f"not seen: {what}"
+            try:
+                self._new.get(timeout=min(left, 1))
+            except queue.Empty:
+                continue
+
+    def last(self, topic: str, name: str) -> Document:
+        """The last document of a topic from the board of that name."""
+        return next((d for t, d in reversed(self.seen) if t == topic and d["name"] == name), {})
+
+    def heights(self, board: Board) -> int:
+        return int(self.last("state", board.name).get("height", -1))
+
+    def _on_connect(self, client: paho.Client, *_: object) -> None:
+        client.subscribe([("demesh/1/+/obs/#", 0), ("demesh/1/+/gone/+", 0)])
+
+    def _on_message(self, _: object, __: object, message: paho.MQTTMessage) -> None:
+        levels = message.topic.split("/")
+        if levels[3] == "gone":
+            self.gone.append(message.payload)
+        else:
+            self.seen.append(("/".join(levels[5:]), json.loads(message.payload)))
+        self._new.put(None)
+
+
+@pytest.fixture
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    mosquitto = Mosquitto(tmp_path_factory.mktemp("broker"))
+    mosquitto.start()
+    yield mosquitto
+    mosquitto.stop()
+
+
+class Street:
+    """The boards of a mesh as processes, ended one by one."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.running: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, *boards: Board) -> None:
+        for board in boards:
+            self.running[board.name] = self.mesh.start(board)
+
+    def end(self, board: Board, number: signal.Signals) -> int:
+        process = self.running.pop(board.name)
+        process.send_signal(number)
+        return process.wait(PATIENCE_S)
+
+    def kill_all(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait(PATIENCE_S)
+
+
+@pytest.fixture
+def street(tmp_path: Path, broker: Mosquitto) -> Iterator[Street]:
+    boards = Street(Mesh(tmp_path, broker.url))
+    yield boards
+    boards.kill_all()
+
+
+@pytest.fixture
+def watcher(broker: Mosquitto) -> Iterator[Watcher]:
+    watching = Watcher(broker.port)
+    yield watching
+    watching.close()
+
+
+def test_an_unreachable_broker_ends_the_daemon_in_one_line_with_75(tmp_path: Path) -> None:
+    port = free_port()
+    mesh = Mesh(tmp_path, f"mqtt://127.0.0.1:{port}")
+    process = mesh.start(mesh.boards[0])
+    assert process.wait(PATIENCE_S) == 75
+    lines = (mesh.boards[0].folder / "log.txt").read_text().splitlines()
+    told = [line for line in lines if line.startswith("demesh: ")]
+    assert len(told) == 1
+    assert f"mqtt://127.0.0.1:{port}: no broker" in told[0]
+    assert "Traceback" not in "".join(lines)
+
+
+@needs_mosquitto
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_daemon_cleanly_with_a_farewell_and_no_will(
+    street: Street, watcher: Watcher, number: signal.Signals
+) -> None:
+    board = street.mesh.boards[0]
+    street.start(board)
+    watcher.until(lambda: bool(watcher.last("state", board.name)), "a state of the board")
+    assert street.end(board, number) == 0
+    watcher.until(lambda: bool(watcher.gone), "the farewell")
+    assert len(watcher.gone) == 1
+    log = (board.folder / "log.txt").read_text()
+    assert "Traceback" not in log
+    assert "connected to mqtt://" in log
+
+
+@needs_mosquitto
+def test_a_second_daemon_on_the_same_folder_is_refused_in_one_line(
+    street: Street, watcher: Watcher
+) -> None:
+    board = street.mesh.boards[0]
+    street.start(board)
+    watcher.until(lambda: bool(watcher.last("state", board.name)), "a state of the board")
+    done = street.mesh.demesh("run", "--config", str(board.config))
+    assert done.returncode == 75
+    assert done.stderr.count("\n") == 1
+    assert "in use by another demesh" in done.stderr
+
+
+@needs_mosquitto
+def test_a_mesh_decides_and_a_killed_board_comes_back_with_its_ledger(
+    street: Street, watcher: Watcher
+) -> None:
+    boards = street.mesh.boards
+    street.start(*boards)
+    watcher.until(
+        lambda: all(len(watcher.last("state", b.name).get("up", ())) == 4 for b in boards),
+        "everybody up, for everybody",
+    )
+    watcher.until(lambda: all(watcher.heights(b) >= 1 for b in boards), "a block, everywhere")
+    victim = boards[1]
+    height = watcher.heights(victim)
+    street.end(victim, signal.SIGKILL)
+    watcher.until(lambda: bool(watcher.gone), "the victim's will")
+    watcher.seen.clear()
+    street.start(victim)
+    watcher.until(lambda: watcher.heights(victim) >= height, "the victim with its ledger")
+    watcher.until(
+        lambda: len(watcher.last("state", victim.name).get("up", ())) == 4, "all of them again"
+    )
+
+
+@needs_mosquitto
+def test_a_broker_that_is_killed_and_restarted_stops_nobody_for_good(
+    street: Street, watcher: Watcher, broker: Mosquitto
+) -> None:
+    boards = street.mesh.boards
+    street.start(*boards)
+    watcher.until(
+        lambda: all(len(watcher.last("state", b.name).get("up", ())) == 4 for b in boards),
+        "everybody up, for everybody",
+    )
+    broker.stop(kill=True)
+    broker.start()
+    again = Watcher(broker.port)
+    try:
+        for board in boards:
+            log = board.folder / "log.txt"
+            again.until(lambda log=log: log.read_text().count("connected to") >= 2, "reconnected")
+        assert all(process.poll() is None for process in street.running.values())
+    finally:
+        again.close()
