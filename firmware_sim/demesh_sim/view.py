@@ -42,7 +42,8 @@ class Scene:
         without = [board for board in boards if board.have < board.need]
         if not without or 2 * len(without) < len(boards):
             return ""
-        return f"no quorum: have {without[0].have} of {without[0].need}"
+        worst = without[0]
+        return f"no quorum: have {worst.have} of {worst.of}, need {worst.need}"
 
 
 def title(scenario: Scenario) -> str:
@@ -124,11 +125,13 @@ def seconds(at_ms: int) -> str:
 
 def kilo(value: int, unit: str) -> str:
     """A power or an energy in thousands, cut to one decimal: 4250 W is 4.2 kW."""
-    sign, size = "-" if value < 0 else "", abs(value)
-    return f"{sign}{size // 1000}.{size % 1000 // 100} k{unit}"
+    tenths = abs(value) // 100
+    sign = "-" if value < 0 and tenths else ""
+    return f"{sign}{tenths // 10}.{tenths % 10} k{unit}"
 
 
 def credits(micro: int) -> str:
     """Micro-credits as credits with three decimals, cut towards zero."""
-    sign, size = "-" if micro < 0 else "", abs(micro)
-    return f"{sign}{size // 1_000_000}.{size % 1_000_000 // 1000:03d}"
+    milli = abs(micro) // 1000
+    sign = "-" if micro < 0 and milli else ""
+    return f"{sign}{milli // 1000}.{milli % 1000:03d}"
