@@ -44,6 +44,7 @@ from ledger.book import (
 )
 
 ESCROW = 100_000
+EVERYBODY = (ANN, BEN, CEM, DORA, COMMONS)
 
 
 def opened(**options: object) -> tuple[Book, bytes]:
@@ -87,6 +88,7 @@ NOW_S = START_S + 1
         (opening(ANN, BEN, splits=(Split(CEM, 0),)), Result.SPLITS),
         (opening(ANN, BEN, splits=(Split(CEM, 1), Split(CEM, 1))), Result.SPLITS),
         (opening(ANN, BEN, splits=(Split(CEM, PPM - 10_000 + 1),)), Result.SPLITS),
+        (opening(ANN, BEN, splits=tuple(Split(id, 1) for id in EVERYBODY)), Result.SPLITS),
     ],
 )
 def test_an_opening_outside_its_bounds_is_refused_and_takes_nothing(op, result):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from demesh.ledger import ledger as ledger_module
 from demesh.ledger import ops as ops_module
 from demesh.ledger.events import Transferred
 from demesh.ledger.ledger import FORGOTTEN_MAX, Ledger
@@ -59,6 +60,22 @@ def test_accounts_of_genesis_begin_at_zero_with_their_floor():
 def test_a_genesis_that_breaks_a_rule_is_refused_with_a_reason(change, complaint):
     with pytest.raises(ValueError, match=complaint):
         Ledger.genesis(replace(genesis_body(), **change))
+
+
+def test_a_genesis_at_its_bounds_is_taken():
+    accounts = (
+        GenesisAccount(COMMONS, COMMONS, 4, 0),
+        GenesisAccount(ANN, ANN, 1, -(2**53) + 2),
+        GenesisAccount(BEN, BEN, 1, -1),
+    )
+    body = replace(genesis_body(commons_ppm=20_000), accounts=accounts)
+    book = Book(Ledger.genesis(body))
+    # All the money there can be, in one place, still is a record that is read back.
+    assert book.block(transfer(ANN, COMMONS, 2**53 - 2), transfer(BEN, COMMONS, 1)) == (
+        Result.OK,
+        Result.OK,
+    )
+    assert Ledger.restore(book.ledger.records()).account(COMMONS).balance == 2**53 - 1
 
 
 def test_a_transfer_moves_money_and_says_so():
@@ -182,14 +199,17 @@ def test_forgetting_is_bounded_per_block_and_goes_on_in_the_next():
 
 def test_more_ops_than_a_signer_may_have_remembered_get_quota_and_may_come_again(monkeypatch):
     monkeypatch.setattr(ops_module, "REMEMBERED_MAX", 2)
+    monkeypatch.setattr(ledger_module, "REMEMBERED_MAX", 2)
     book = Book()
     first, second, third = (
         transfer(ANN, BEN, 1, nonce=n, valid_until_s=START_S + 5 + n) for n in range(3)
     )
     assert book.block(first, second, third) == (Result.OK, Result.OK, Result.QUOTA)
+    assert not book.ledger.includable(third, book.time_s)
     assert book.block(third, transfer(CEM, BEN, 1)) == (Result.QUOTA, Result.OK)
     assert not Result.QUOTA.final
     book.block(after_s=4)  # forgets the first
+    assert book.ledger.includable(third, book.time_s)
     assert book.block(third) == (Result.OK,)
     assert book.balance(BEN) == 4
 
