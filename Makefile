@@ -53,11 +53,11 @@ clean:
 	find daemon -name '_hotpath*.so' -delete
 
 $(BIN)/python:
-	@test -n '$(PYTHON)' || { echo "Demesh needs Python 3.11 or later; this is $$(python3 --version \
-	2>/dev/null || echo 'no Python at all'). On Debian 12, Ubuntu 24.04 or Raspberry Pi OS 12: \
-	sudo apt install python3 python3-venv"; exit 69; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-	echo 'Demesh needs a virtual environment: sudo apt install python3-venv'; exit 69; }
+	$(if $(PYTHON),,$(error Demesh needs Python 3.11 or later, this machine has \
+	$(or $(shell python3 --version 2>/dev/null),none); on Debian 12, Ubuntu 24.04 and Raspberry Pi \
+	OS 12 and later: sudo apt install python3 python3-venv))
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1),$(error \
+	Demesh needs a virtual environment: sudo apt install python3-venv))
 	@echo 'Setting up $(VENV) (once, about a minute) ...'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
