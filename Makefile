@@ -56,7 +56,7 @@ $(BIN)/python:
 	$(if $(PYTHON),,$(error Demesh needs Python 3.11 or later, this machine has \
 	$(or $(shell python3 --version 2>/dev/null),none); on Debian 12, Ubuntu 24.04 and Raspberry Pi \
 	OS 12 and later: sudo apt install python3 python3-venv))
-	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1),$(error \
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo no),$(error \
 	Demesh needs a virtual environment: sudo apt install python3-venv))
 	@echo 'Setting up $(VENV) (once, about a minute) ...'
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
