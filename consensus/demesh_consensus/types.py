@@ -1,6 +1,7 @@
 """The objects of consensus: statements, votes, certificates, blocks, proposals and voters.
 
-Voters are addressed by their index in `Voters`; the wire maps indices to keys. Digests are 32 bytes.
+Voters are addressed by their index in `Voters`; the wire maps indices to keys. Digests are 32
+bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One link of the chain. `time_s` is mesh time; `state_root` is the ledger's after this block."""
+    """One link of the chain, in mesh time; `state_root` is the ledger's after this block."""
 
     epoch: int
     view: int

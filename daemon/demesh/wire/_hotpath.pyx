@@ -18,7 +18,7 @@ from nacl.exceptions import BadSignatureError
 
 from demesh.wire import _reference
 from demesh.wire import frame as _frame
-from demesh.wire.identity import device_id, is_public_key
+from demesh.wire.keys import device_id, is_public_key
 from demesh.wire.kinds import FRAME_BYTES_MAX, KIND_BYTES_MAX, WIRE_VERSION, Kind, Reject
 
 # The layout's constants again, in C, so that the compiler can unroll their comparison.

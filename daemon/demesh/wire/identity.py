@@ -12,29 +12,36 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 import cbor2
-from nacl import bindings
-from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
 from demesh.wire.frame import Sign
+from demesh.wire.keys import ID_BYTES, device_id, is_public_key, signed_by, signer
 from demesh.wire.messages import DeviceCertificate, Genesis, GenesisBody
 from demesh.wire.schema import decode, encode
 
-ID_BYTES = 16
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 TEXT_CHARS = 27  # 26 for 128 bits, one to check them
 PPM = 1_000_000
+
+__all__ = [
+    "certify_device",
+    "check_certificate",
+    "check_genesis",
+    "device_id",
+    "is_public_key",
+    "make_genesis",
+    "mesh_id",
+    "parse",
+    "signed_by",
+    "signer",
+    "text",
+]
 
 _VALUE_OF = {character: value for value, character in enumerate(ALPHABET)}
 _CERTIFICATE_DOMAIN = "demesh device certificate 1"
 _GENESIS_DOMAIN = "demesh genesis 1"
 
 # -- ids ------------------------------------------------------------------------------------------
-
-
-def device_id(public_key: bytes) -> bytes:
-    """The id (16 bytes) of a public key, whoever holds it: device, vote key or owner."""
-    return hashlib.blake2b(public_key, digest_size=ID_BYTES).digest()
 
 
 def text(identity: bytes) -> str:
@@ -79,30 +86,6 @@ def _checksum(values: Sequence[int]) -> int:
             total ^= 0b100101
         total ^= value
     return total
-
-
-# -- keys and signatures --------------------------------------------------------------------------
-
-
-def signer(key: SigningKey) -> Sign:
-    """The function that signs with `key`."""
-    return lambda message: key.sign(message).signature
-
-
-def is_public_key(public_key: bytes) -> bool:
-    """Whether these are 32 bytes of a canonical point of the main subgroup, not of small order."""
-    return len(public_key) == 32 and bool(bindings.crypto_core_ed25519_is_valid_point(public_key))
-
-
-def signed_by(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    """Whether `signature` (64 bytes) holds: libsodium's rule, cofactorless (docs/protocol.md)."""
-    if len(signature) != 64:
-        return False
-    try:
-        bindings.crypto_sign_open(signature + message, public_key)
-    except BadSignatureError:
-        return False
-    return True
 
 
 # -- certificates ---------------------------------------------------------------------------------

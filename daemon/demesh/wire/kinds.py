@@ -46,7 +46,7 @@ KIND_BYTES_MAX: dict[Kind, int] = {
     Kind.READING: 512,
     Kind.END: 512,
     Kind.RECALL: 256,
-    Kind.RECALLED: 1024,
+    Kind.RECALLED: 20 * 1024,
     Kind.WANT: 256,
     Kind.BLOCKS: FRAME_BYTES_MAX,
 }

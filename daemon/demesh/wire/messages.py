@@ -190,7 +190,8 @@ class End:
 
 
 # -- ops ------------------------------------------------------------------------------------------
-# An op is [type, nonce, valid_until, fields]; its id is the BLAKE2b-256 of its whole frame.
+# An op is [type, nonce, valid_until, fields]; its id is the BLAKE2b-256 of signer and payload, so
+# that neither another signature nor another envelope makes it a second op.
 
 
 class OpType(IntEnum):
@@ -270,10 +271,12 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """The answer: the asker's vote frames that the sender holds, latest of each kind."""
+    """The answer: the asker's latest vote frames, the sender's tip (or empty) and mesh clock."""
 
     nonce: Nonce
     votes: Annotated[tuple[Annotated[bytes, Bounds(1, 192)], ...], Bounds(0, 3)]
+    tip: Annotated[bytes, Bounds(0, 16_384)]
+    time_s: U53
 
 
 @dataclass(frozen=True, slots=True)

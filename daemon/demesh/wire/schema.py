@@ -115,7 +115,7 @@ def _check_scalar(where: str, kind: type, bounds: Bounds | None) -> Check:
         if type(value) is not kind:
             raise Malformed(f"{where}: expected {kind.__name__}, got {type(value).__name__}")
         if bounds is not None:
-            size = len(value) if measured else value
+            size: int = len(value) if measured else value
             if not bounds.least <= size <= bounds.greatest:
                 raise Malformed(f"{where}: {size} is outside {bounds.least}..{bounds.greatest}")
         return value

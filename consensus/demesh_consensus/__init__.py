@@ -1,0 +1,57 @@
+"""Byzantine-tolerant decisions as pure state machines: standard library only, no I/O, no clock."""
+
+from demesh_consensus.effects import (
+    Application,
+    AskBlocks,
+    AskVotes,
+    Broadcast,
+    Crypto,
+    Effect,
+    Finalized,
+    Misbehaved,
+    PublishTip,
+    Quarantined,
+    Record,
+    Refusal,
+    Refused,
+    StandingStill,
+)
+from demesh_consensus.simplex import Simplex, Timing, Tip
+from demesh_consensus.types import (
+    Block,
+    Certificate,
+    Instant,
+    Proposal,
+    Statement,
+    StatementKind,
+    Vote,
+    Voters,
+)
+
+__all__ = [
+    "Application",
+    "AskBlocks",
+    "AskVotes",
+    "Block",
+    "Broadcast",
+    "Certificate",
+    "Crypto",
+    "Effect",
+    "Finalized",
+    "Instant",
+    "Misbehaved",
+    "Proposal",
+    "PublishTip",
+    "Quarantined",
+    "Record",
+    "Refusal",
+    "Refused",
+    "Simplex",
+    "StandingStill",
+    "Statement",
+    "StatementKind",
+    "Timing",
+    "Tip",
+    "Vote",
+    "Voters",
+]

@@ -1,0 +1,186 @@
+"""How a mesh stays together when messages were missed: tip, standstill and backfill.
+
+    R-CON-8   standstill  with work and no finalization for Ts: say the tip, the certificates and
+                          my votes above it again; x 1.5 with jitter, capped; not what was heard
+    R-CON-9   tip         one scribe (the block's leader) publishes a finalization; the others only
+                          if it is unheard after a random delay; then a beacon at Ts x 2^k,
+                          suppressed by an equal tip; a lower live tip is answered
+    R-CON-12  backfill    one responder at a time, chosen by hash, gives blocks up to a finalization
+
+Here live the timers of these rules and nothing of voting. "Random" is a hash of my salt, so that
+the core needs no entropy and equal seeds give equal traces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from demesh_consensus.effects import AskBlocks, Effect, PublishTip
+from demesh_consensus.types import Certificate, Instant, Statement, Voters
+
+# Ts in units of the least D: a round takes 3 D; half of that again is patience, the rest jitter.
+STILL_DELAYS = 8
+# 1.5^6: a stalled mesh repeats itself every 11 Ts; more often would load a partitioned half.
+STILL_STEPS_MAX = 6
+# 2^10 Ts: with D of 250 ms one beacon in 34 minutes, 43 a day, for a whole idle mesh.
+BEACON_STEPS_MAX = 10
+# An unanswered question for blocks goes to the next responder after this many D.
+ASK_DELAYS = 4
+
+
+class Catchup:
+    """Timers of rules 8, 9 and 12 for one node."""
+
+    __slots__ = (
+        "_ask_attempt",
+        "_ask_due",
+        "_ask_from",
+        "_beacon_due",
+        "_beacon_step",
+        "_delay_min",
+        "_heard",
+        "_me",
+        "_salt",
+        "_still_due",
+        "_still_since",
+        "_still_step",
+        "_tip",
+        "_tip_due",
+        "_voters",
+    )
+
+    def __init__(self, voters: Voters, me: int | None, salt: bytes, delay_min: Instant) -> None:
+        self._voters, self._me, self._salt, self._delay_min = voters, me, salt, delay_min
+        self._tip: Certificate | None = None
+        self._tip_due: Instant | None = None
+        self._beacon_due: Instant | None = None
+        self._beacon_step = 0
+        self._still_due: Instant | None = None
+        self._still_since = 0
+        self._still_step = 0
+        self._heard: dict[Statement, None] = {}
+        self._ask_from: int | None = None
+        self._ask_due: Instant | None = None
+        self._ask_attempt = 0
+
+    # -- tip (R-CON-9) ----------------------------------------------------------------------------
+
+    def start(self, tip: Certificate | None, now: Instant) -> None:
+        """A restarted node says soon where it stands, so that the others answer."""
+        self._tip = tip
+        if tip is not None:
+            self._tip_due = now + self._jitter(b"start", 2 * self._delay_min)
+
+    def finalized(self, tip: Certificate, scribe: int, now: Instant, delay: Instant) -> None:
+        """There is a new tip; the scribe publishes it at once."""
+        self._tip = tip
+        wait = 0 if scribe == self._me else delay + self._jitter(b"tip", 2 * delay)
+        self._tip_due = now + wait
+        self._beacon_step, self._beacon_due = 0, None
+        self._still_due, self._still_step = None, 0
+
+    def heard_tip(self, view: int, mine: int, now: Instant, delay: Instant) -> None:
+        """A live tip of somebody else."""
+        if view < mine:
+            if self._tip_due is None:
+                self._tip_due = now + self._jitter(b"answer", 2 * delay)
+            return
+        self._tip_due = None
+        if view == mine:
+            self._schedule_beacon(now)
+
+    def _publish_tip(self, now: Instant) -> list[Effect]:
+        due = min((d for d in (self._tip_due, self._beacon_due) if d is not None), default=None)
+        if self._tip is None or due is None or now < due:
+            return []
+        self._tip_due = None
+        self._schedule_beacon(now)
+        return [PublishTip(self._tip)]
+
+    def _schedule_beacon(self, now: Instant) -> None:
+        wait = (STILL_DELAYS * self._delay_min) << self._beacon_step
+        self._beacon_step = min(self._beacon_step + 1, BEACON_STEPS_MAX)
+        self._beacon_due = now + wait + self._jitter(b"beacon", wait)
+
+    # -- standstill (R-CON-8) ---------------------------------------------------------------------
+
+    def heard(self, statement: Statement) -> None:
+        """A certificate was published by somebody else in this interval."""
+        self._heard[statement] = None
+
+    def unheard(self, statement: Statement) -> bool:
+        """Does saying this certificate again help anybody?"""
+        return statement not in self._heard
+
+    def my_turn(self, view: int) -> bool:
+        """Should I be one of the f + 1 voters that repeat this view's proposal now?"""
+        if self._me is None:
+            return False
+        count = len(self._voters.weights)
+        first = self._number(b"turn%d/%d" % (view, self._still_step))
+        return (first + self._me) % count <= count // 3
+
+    def standing_for(self, standing: bool, now: Instant) -> Instant | None:
+        """How long nothing was decided, if it is time to repeat what I know; else None."""
+        if not standing:
+            self._still_due, self._still_step = None, 0
+            return None
+        wait = STILL_DELAYS * self._delay_min
+        if self._still_due is None:
+            self._still_since = now
+            self._still_due = now + wait + self._jitter(b"still", wait // 2)
+        if now < self._still_due:
+            return None
+        self._still_step = min(self._still_step + 1, STILL_STEPS_MAX)
+        for _ in range(self._still_step):
+            wait = wait * 3 // 2
+        self._still_due = now + wait + self._jitter(b"still", wait // 2)
+        return now - self._still_since
+
+    def repeated(self) -> None:
+        """A new interval begins."""
+        self._heard.clear()
+
+    # -- backfill (R-CON-12) ----------------------------------------------------------------------
+
+    def missing(self, first_height: int, now: Instant) -> None:
+        """Blocks from this height up to a known finalization are not here."""
+        if self._ask_from is None:
+            self._ask_due = now
+        elif first_height > self._ask_from:
+            self._ask_due = now  # an answer came and was not enough: ask on at once
+        self._ask_from = first_height
+
+    def found(self) -> None:
+        """Nothing is missing any more."""
+        self._ask_from = self._ask_due = None
+
+    def _ask(self, now: Instant) -> list[Effect]:
+        if self._ask_from is None or self._ask_due is None or now < self._ask_due:
+            return []
+        self._ask_due = now + ASK_DELAYS * self._delay_min
+        self._ask_attempt += 1
+        others = [voter for voter in range(len(self._voters.weights)) if voter != self._me]
+        if not others:
+            return []
+        responder = others[self._number(b"ask%d" % self._ask_attempt) % len(others)]
+        return [AskBlocks(responder, self._ask_from)]
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def tick(self, now: Instant) -> list[Effect]:
+        """Publish a tip or ask for blocks when it is time."""
+        return self._publish_tip(now) + self._ask(now)
+
+    def deadlines(self) -> list[Instant]:
+        """When `tick` or `standing_for` has something to do."""
+        times = (self._tip_due, self._beacon_due, self._still_due, self._ask_due)
+        return [time for time in times if time is not None]
+
+    def _number(self, label: bytes) -> int:
+        digest = hashlib.blake2b(label, key=self._salt[:64], digest_size=8).digest()
+        return int.from_bytes(digest, "big")
+
+    def _jitter(self, label: bytes, span: Instant) -> Instant:
+        view = self._tip.statement.view if self._tip else 0
+        return self._number(b"%s/%d/%d" % (label, view, self._still_step)) % max(span, 1)

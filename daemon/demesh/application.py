@@ -1,0 +1,179 @@
+"""The replicated application: pending ops, and the ledger after every block that is not yet final.
+
+Consensus asks; the ledger answers. States are kept per block digest, which costs little because
+ledgers share structure, and are dropped when consensus prunes. What happened in a block is told
+once, when it is final (`settle`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from demesh.ledger.ledger import Applied, Ledger
+from demesh.ledger.ops import SignedOp
+from demesh.wire.kinds import Kind, Reject
+from demesh.wire.messages import OP_BODIES, Op, OpBody, Voucher
+from demesh.wire.schema import Malformed, decode
+from demesh.wire.statements import BLOCK_OPS_BYTES_MAX, OPS_PER_BLOCK_MAX
+from demesh.wire.validate import Validator
+from demesh_consensus.types import Block
+
+# Pending ops, in all and of one signer: minutes of a busy mesh; one signer alone cannot fill it.
+PENDING_MAX = 1024
+PENDING_PER_SIGNER_MAX = 64
+
+# Ops opened before: each is met once on its topic and once or twice in proposals.
+_OPENED_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An op that waits for a block, with its frame."""
+
+    op: SignedOp
+    frame: bytes
+
+
+class Application:
+    """Implements `demesh_consensus.Application` over the ledger."""
+
+    def __init__(self, ledger: Ledger, tip: bytes, validator: Validator) -> None:
+        self.ledger = ledger  # after the finalized tip
+        self._validator = validator
+        self._ledgers: dict[bytes, Ledger] = {tip: ledger}
+        self._applied: dict[bytes, Applied] = {}
+        self._pending: dict[bytes, Pending] = {}
+        self._opened: OrderedDict[bytes, SignedOp] = OrderedDict()
+        self._asked: tuple[object, ...] = ()
+        self._answer = False
+
+    # -- pending ops ------------------------------------------------------------------------------
+
+    def submit(self, frame: bytes, time_s: int) -> Reject | None:
+        """Take an op for a later block; a repetition is fine."""
+        op = self.open_op(frame)
+        if isinstance(op, Reject):
+            return op
+        if op.id in self._pending:
+            return None
+        if not self.ledger.includable(op, time_s):
+            return Reject.STALE
+        of_signer = sum(1 for p in self._pending.values() if p.op.signer == op.signer)
+        if len(self._pending) >= PENDING_MAX or of_signer >= PENDING_PER_SIGNER_MAX:
+            return Reject.FULL
+        self._pending[op.id] = Pending(op, frame)
+        self._asked = ()
+        return None
+
+    def pending(self) -> tuple[bytes, ...]:
+        """The frames of all ops that wait."""
+        return tuple(pending.frame for pending in self._pending.values())
+
+    def open_op(self, frame: bytes) -> SignedOp | Reject:
+        """The op in a frame, if its signature and its shape are good."""
+        known = self._opened.get(frame)
+        if known is not None:
+            return known
+        view = self._validator.check(frame)
+        if isinstance(view, Reject):
+            return view
+        if view.kind is not Kind.OP:
+            return Reject.KIND
+        payload = bytes(view.payload)
+        try:
+            op = decode(Op, payload)
+            body: OpBody = decode(OP_BODIES[op.type], op.fields)
+        except Malformed:
+            return Reject.PAYLOAD
+        id = hashlib.blake2b(view.sender + payload, digest_size=32).digest()
+        signed = SignedOp(id, view.sender, op.valid_until_s, body)
+        self._opened[frame] = signed
+        if len(self._opened) > _OPENED_MAX:
+            self._opened.popitem(last=False)
+        return signed
+
+    def open_voucher(self, frame: bytes) -> tuple[bytes, Voucher] | None:
+        """(payer, voucher) of a voucher frame whose signature is good."""
+        view = self._validator.check(frame)
+        if isinstance(view, Reject) or view.kind is not Kind.VOUCHER:
+            return None
+        try:
+            return view.sender, decode(Voucher, view.payload)
+        except Malformed:
+            return None
+
+    # -- what consensus asks ----------------------------------------------------------------------
+
+    def has_work(self, parent: bytes, time_s: int) -> bool:
+        """An includable op, or a channel whose time has come (R-CON-7)."""
+        asked = (parent, time_s, len(self._pending))
+        if asked != self._asked:
+            ledger = self._ledgers[parent]
+            due_s = ledger.settlement_s()
+            self._answer = (due_s is not None and due_s <= time_s) or any(
+                ledger.includable(pending.op, time_s) for pending in self._pending.values()
+            )
+            self._asked = asked
+        return self._answer
+
+    def wake_s(self, parent: bytes) -> int | None:
+        """When the next channel settles by itself."""
+        return self._ledgers[parent].settlement_s()
+
+    def build(self, parent: bytes, time_s: int) -> tuple[tuple[bytes, ...], bytes]:
+        """Pending ops in order of arrival, as many as fit, and the root after them."""
+        ledger = self._ledgers[parent]
+        chosen: list[Pending] = []
+        room = BLOCK_OPS_BYTES_MAX
+        for pending in self._pending.values():
+            if len(chosen) == OPS_PER_BLOCK_MAX:
+                break
+            if ledger.includable(pending.op, time_s) and len(pending.frame) <= room:
+                chosen.append(pending)
+                room -= len(pending.frame)
+        applied = ledger.apply([p.op for p in chosen], time_s, self.open_voucher)
+        return tuple(p.frame for p in chosen), applied.ledger.root
+
+    def execute(self, block: Block, digest: bytes) -> bool:
+        """Apply the block to its parent's ledger; False if an op is bad or the root differs."""
+        parent = self._ledgers.get(block.parent)
+        if parent is None or sum(map(len, block.ops)) > BLOCK_OPS_BYTES_MAX:
+            return False
+        ops = []
+        for frame in block.ops:
+            op = self.open_op(frame)
+            if isinstance(op, Reject) or not parent.includable(op, block.time_s):
+                return False
+            ops.append(op)
+        if len({op.id for op in ops}) != len(ops):
+            return False
+        applied = parent.apply(ops, block.time_s, self.open_voucher)
+        if applied.ledger.root != block.state_root:
+            return False
+        self._ledgers[digest], self._applied[digest] = applied.ledger, applied
+        return True
+
+    def prune(self, keep: frozenset[bytes]) -> None:
+        """Forget the ledgers of all other blocks; what blocks did is kept until `settle`."""
+        self._ledgers = {d: ledger for d, ledger in self._ledgers.items() if d in keep}
+        self._asked = ()
+
+    # -- what is final ----------------------------------------------------------------------------
+
+    def settle(self, digest: bytes) -> Applied:
+        """A block is final: what it did, once. Its ops wait no longer."""
+        applied = self._applied.pop(digest)
+        self.ledger, self._asked = applied.ledger, ()
+        time_s = self.ledger.time_s
+        self._pending = {
+            id: pending
+            for id, pending in self._pending.items()
+            if self.ledger.includable(pending.op, time_s)
+        }
+        return applied
+
+    def drop_losers(self) -> None:
+        """Once all that is final was settled: forget what blocks did that lost their view."""
+        self._applied = {d: a for d, a in self._applied.items() if d in self._ledgers}

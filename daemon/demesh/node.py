@@ -1,0 +1,585 @@
+"""The node: one device's protocol core. Told inputs and the time, it returns effects.
+
+It owns no rule of its own. It checks who may say what where (wire), hands messages to consensus,
+ledger, market and metering, which do not know one another, and turns what they ask into effects.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nacl.signing import SigningKey
+
+import demesh_consensus as consensus
+from demesh.application import Application
+from demesh.config import BuyPolicy, SellPolicy
+from demesh.errors import ConfigError, StorageError
+from demesh.ledger.ledger import Ledger
+from demesh.market.market import Market
+from demesh.membership.directory import Directory
+from demesh.membership.presence import Presence
+from demesh.metering.sessions import Metering
+from demesh.ports import (
+    SECOND,
+    CompactJournal,
+    Effect,
+    Fetch,
+    Fetched,
+    Input,
+    Instant,
+    Journal,
+    Keep,
+    Linked,
+    Measured,
+    Measurement,
+    Publish,
+    Received,
+    Restored,
+    Stopping,
+    StoreBlock,
+    StoredBlock,
+)
+from demesh.report import Report, channel_fact
+from demesh.wire import identity, statements
+from demesh.wire.frame import Binding
+from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
+from demesh.wire.kinds import FIRST_SIGNAL, Kind, Reject
+from demesh.wire.messages import (
+    MESSAGE_OF_KIND,
+    Blocks,
+    Card,
+    Genesis,
+    Recall,
+    Recalled,
+    Want,
+)
+from demesh.wire.schema import Malformed, decode
+from demesh.wire.signer import Signer, VoteCrypto
+from demesh.wire.topics import KINDS_OF_AREA, RELAYED, Topics
+from demesh.wire.validate import Validator, View
+
+# An op not in a block after ten minutes is signed anew by whoever still wants it.
+OP_VALID_S = 600
+
+# Blocks given per question: with a frame of 48 KiB, about a second of a busy mesh.
+BLOCKS_PER_ANSWER = 64
+ANSWER_BYTES_MAX = 48 * 1024
+
+# Own votes and blocks in the journal before it is written anew without what is final: a few hundred
+# kilobytes, and one rewrite per some hundred blocks.
+JOURNAL_RECORDS_MAX = 1024
+
+_VOTE, _PROPOSAL = b"v", b"p"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdentity:
+    """A device's name and class, as its certificate says them, and its two keys."""
+
+    name: str
+    device_class: str
+    device_key: SigningKey
+    vote_key: SigningKey
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """What the owner set. `seed` feeds nonces and jitter: the system's, or a simulation's."""
+
+    sell: SellPolicy | None
+    buy: BuyPolicy | None
+    delay_floor_ms: int  # 250 in a local network, 1000 in a wide one
+    seed: bytes
+    report_ms: int = 60_000  # how often a mere change of a measurement is shown
+
+
+class Node:
+    """One device of one mesh."""
+
+    def __init__(
+        self,
+        keys: NodeIdentity,
+        genesis: Genesis,
+        restored: Restored,
+        settings: NodeSettings,
+        now: Instant,
+    ) -> None:
+        try:
+            self.mesh_id = identity.check_genesis(genesis)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        body = genesis.body
+        kept = {(space, key): value for space, key, value in restored.kept}
+        boot = int.from_bytes(kept.get(("boot", b""), b""), "big") + 1
+        binding = Binding(self.mesh_id, body.generation)
+        self.directory = Directory(body)
+        self._signer = Signer(keys.device_key, keys.vote_key, binding, boot, settings.seed)
+        member = self.directory.member(self._signer.id)
+        if member is None or member.vote_id != self._signer.vote_id:
+            raise ConfigError(
+                f"this device ({identity.text(self._signer.id)}) is not in the genesis of "
+                f"{body.name}: give it the keys it was certified with, or the right genesis"
+            )
+        if (keys.name, keys.device_class) != (
+            member.certificate.name,
+            member.certificate.device_class,
+        ):
+            raise ConfigError(
+                f"device.name and device.class are {keys.name!r}, {keys.device_class!r}, but its "
+                f"certificate says {member.name!r}, {member.certificate.device_class!r}"
+            )
+        self.me = member
+        self._topics = Topics(self.mesh_id, member.id)
+        self._validator = Validator(binding)
+        self._enrol(body.owners, kept)
+        self.presence = Presence()
+        self.presence.heard(member.id)
+        self._restore_chain(genesis, restored, settings, now)
+        if ("quarantine", b"") in kept:
+            self.consensus.recall.quarantined = True
+        self.market = Market(member.id, settings.sell, settings.buy, self._signer.nonce)
+        self.metering = Metering(member.id, restored.kept)
+        self.market.restore(self.metering.agreements())
+        self.rejects: Counter[str] = Counter()
+        self._cards: dict[bytes, tuple[int, int]] = {}
+        self._offers = self.market.offers()
+        self._revision = 0
+        self._nonce = b""  # of my last Recall
+        self._submitted = False  # consensus has not been told of a new op yet
+        self._journaled = len(restored.journal)
+        self._measurement = Measurement(0)
+        self._report = Report(self, settings.report_ms)
+        self._handlers: dict[Kind, Callable[..., list[Effect]]] = {
+            Kind.PROPOSAL: self._proposal,
+            Kind.VOTE: self._vote,
+            Kind.CERTIFICATE: self._certificate,
+            Kind.OP: self._op,
+            Kind.CARD: self._card,
+            Kind.RECALL: self._recall,
+            Kind.RECALLED: self._recalled,
+            Kind.WANT: self._want,
+            Kind.BLOCKS: self._blocks,
+        }
+
+    def _enrol(self, owners: Sequence[bytes], kept: dict[tuple[str, bytes], bytes]) -> None:
+        for key in owners:
+            self._validator.enrol(identity.device_id(key), key)
+        for member in self.directory.members:
+            self._validator.enrol(member.id, member.certificate.device_key)
+            self._validator.enrol(member.vote_id, member.certificate.vote_key)
+            if window := kept.get(("window", member.id)):
+                boot, seq = int.from_bytes(window[:8], "big"), int.from_bytes(window[8:], "big")
+                self._validator.set_window(member.id, boot, seq)
+
+    def _restore_chain(
+        self, genesis: Genesis, restored: Restored, settings: NodeSettings, now: Instant
+    ) -> None:
+        """Ledger and consensus from what was stored, checked against the tip's state root."""
+        tip = consensus.Tip(0, 0, genesis.body.time_s, self.mesh_id, None)
+        ledger = Ledger.genesis(genesis.body)
+        if restored.tip is not None:
+            block = statements.decode_block(restored.tip.block)
+            ledger = Ledger.restore(restored.records)
+            if ledger.root != block.state_root or restored.tip.certificate is None:
+                raise StorageError(
+                    f"ledger.db: its records do not give the state root of block {block.height}; "
+                    "move the file away and start again: the blocks come from the peers"
+                )
+            certificate = statements.decode_certificate(restored.tip.certificate)
+            digest = statements.digest_of(block)
+            tip = consensus.Tip(block.view, block.height, block.time_s, digest, certificate)
+        self.application = Application(ledger, tip.digest, self._validator)
+        voters = consensus.Voters(0, tuple(m.weight for m in self.directory.voters), self.mesh_id)
+        crypto = VoteCrypto(
+            self._signer, self._validator, tuple(m.vote_id for m in self.directory.voters)
+        )
+        floor = settings.delay_floor_ms * SECOND // 1000
+        self.consensus = consensus.Simplex(
+            voters,
+            self.me.voter,
+            crypto,
+            self.application,
+            tip,
+            consensus.Timing(delay_min=floor, delay_max=32 * floor),
+            salt=self.me.id + settings.seed[:32],
+            now=now,
+            restored=[entry for record in restored.journal if (entry := self._entry(record))],
+        )
+
+    def _entry(self, record: bytes) -> consensus.Vote | consensus.Proposal | None:
+        """A journal record, read back; None for one of another mesh's generation or vote key."""
+        if record[:1] == _PROPOSAL:
+            return statements.decode_proposal(record[1:])
+        view = self._validator.check(record[1:])
+        if isinstance(view, Reject) or view.sender != self.me.vote_id:
+            return None
+        return self._read_vote(view, record[1:])
+
+    # -- what the shell calls ---------------------------------------------------------------------
+
+    @property
+    def subscriptions(self) -> tuple[str, ...]:
+        """Topic filters to subscribe to."""
+        return self._topics.filters
+
+    @property
+    def will(self) -> tuple[str, bytes]:
+        """Topic and payload of the MQTT will; also the farewell."""
+        return self._topics.mine("gone"), b"%d" % self._signer.boot
+
+    @property
+    def topics(self) -> Topics:
+        """This device's topics."""
+        return self._topics
+
+    def start(self, now: Instant) -> list[Effect]:
+        """First effects; the boot counter is durable before anything is signed with it."""
+        effects: list[Effect] = [
+            Keep("boot", b"", self._signer.boot.to_bytes(8, "big"), urgent=True)
+        ]
+        for id, channel in self.application.ledger.channels():
+            if self.me.id in (channel.payer, channel.payee):
+                fact = channel_fact(id, channel)
+                effects += self._acts(self.metering.channel(fact, self._time_s(now), now), now)
+        return effects + self.tick(now)
+
+    def handle(self, given: Input, now: Instant) -> list[Effect]:
+        """One input, all that follows from it."""
+        match given:
+            case Received():
+                effects = self._received(given, now)
+            case Linked(_, up):
+                effects = self._linked(now) if up else []
+            case Measured(measurement):
+                self._measurement = measurement
+                effects = self._acts(self.metering.measured(measurement, now), now)
+                effects += self._acts(self.market.measured(measurement, now), now)
+            case Fetched():
+                effects = self._fetched(given)
+            case Stopping():
+                effects = self._acts(self.metering.stop(now), now)
+                topic, payload = self.will
+                effects.append(Publish(topic, payload))
+        return effects + self._after(now)
+
+    def tick(self, now: Instant) -> list[Effect]:
+        """Time passed."""
+        effects = self._consensus(self.consensus.tick(now), now)
+        effects += self._acts(self.metering.tick(now), now)
+        effects += self._acts(self.market.tick(now), now)
+        return effects + self._after(now)
+
+    def deadline(self) -> Instant | None:
+        """When `tick` is needed next."""
+        times = (
+            self.consensus.deadline(),
+            self.metering.deadline(),
+            self.market.deadline(),
+            self._report.deadline(),
+        )
+        return min((time for time in times if time is not None), default=None)
+
+    def _after(self, now: Instant) -> list[Effect]:
+        """What every turn ends with: the card if offers changed, a short journal, the report."""
+        effects: list[Effect] = []
+        while self._submitted:
+            self._submitted = False
+            effects += self._consensus(self.consensus.tick(now), now)
+        self.application.drop_losers()
+        if self.market.offers() != self._offers:
+            effects.append(self._publish_card())
+        if self._journaled > JOURNAL_RECORDS_MAX:
+            records = tuple(self._record(entry) for entry in self.consensus.journal())
+            self._journaled = len(records)
+            effects.append(CompactJournal(records))
+        return effects + self._report.state(self._measurement, now)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def _received(self, received: Received, now: Instant) -> list[Effect]:
+        address = self._topics.read(received.topic)
+        if address is None or (member := self.directory.member(address.publisher)) is None:
+            return self._reject(Reject.TOPIC)
+        if member is self.me:
+            return []  # my own publication came back; what peers return of mine comes on theirs
+        if address.area == "gone":
+            return self._gone(member.id, received.payload, now)
+        view = self._validator.check(received.payload)
+        if isinstance(view, Reject):
+            return self._reject(view)
+        if view.kind not in KINDS_OF_AREA[address.area]:
+            return self._reject(Reject.TOPIC)
+        if view.kind not in RELAYED and view.sender != member.id:
+            return self._reject(Reject.TOPIC)
+        effects: list[Effect] = []
+        if not received.retained and self.presence.heard(member.id):
+            effects += self._report.came(member)
+        if view.kind >= FIRST_SIGNAL:
+            window = view.boot.to_bytes(8, "big") + view.seq.to_bytes(8, "big")
+            effects.append(Keep("window", view.sender, window))
+        try:
+            if handler := self._handlers.get(view.kind):
+                return effects + handler(view, received, now)
+            message: Any = decode(MESSAGE_OF_KIND[view.kind], view.payload)
+        except Malformed:
+            return effects + self._reject(Reject.PAYLOAD)
+        return effects + self._trade(view.kind, member.id, message, received.payload, now)
+
+    def _trade(
+        self, kind: Kind, sender: bytes, message: Any, frame: bytes, now: Instant
+    ) -> list[Effect]:
+        """Messages of market and metering."""
+        match kind:
+            case Kind.ACCEPT:
+                acts = self.market.receive_accept(sender, message, now)
+            case Kind.ACK:
+                acts = self.market.receive_ack(sender, message, now)
+            case Kind.REFUSE:
+                acts = self.market.receive_refuse(sender, message, now)
+                acts += self.metering.receive_refuse(sender, message, now)
+            case Kind.VOUCHER:
+                acts = self.metering.receive_voucher(sender, message, frame, now)
+            case Kind.READING:
+                acts = self.metering.receive_reading(sender, message, now)
+            case _:
+                acts = self.metering.receive_end(sender, message, now)
+        return self._acts(acts, now)
+
+    def _reject(self, reject: Reject) -> list[Effect]:
+        self.rejects[reject.name] += 1
+        return []
+
+    def _gone(self, device: bytes, payload: bytes, now: Instant) -> list[Effect]:
+        if not self.presence.gone(device, payload):
+            return []
+        member = self.directory.member(device)
+        assert member is not None
+        return self._report.went(member) + self._acts(self.market.forget(device, now), now)
+
+    def _linked(self, now: Instant) -> list[Effect]:
+        """A broker is (again) there: say who and where I am."""
+        self.consensus.catchup.start(self.consensus.tip.certificate, now)
+        return [self._publish_card(), *self._consensus(self.consensus.tick(now), now)]
+
+    def _publish_card(self) -> Publish:
+        self._offers = self.market.offers()
+        self._revision += 1
+        card = Card(self._signer.boot, self._revision, self.me.certificate, self._offers)
+        return Publish(self._topics.mine("card"), self._signer.seal(card), retain=True)
+
+    def _card(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        card = decode(Card, view.payload)
+        member = self.directory.member(view.sender)
+        if member is None or card.certificate != member.certificate:
+            return self._reject(Reject.INVALID)
+        register = (card.boot, card.revision)
+        if register <= self._cards.get(member.id, (0, 0)):
+            return [] if register == self._cards[member.id] else self._reject(Reject.STALE)
+        self._cards[member.id] = register
+        self.presence.booted(member.id, card.boot)
+        return self._acts(self.market.receive_card(member.id, card.offers, now), now)
+
+    def _op(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        reject = self.application.submit(received.payload, self._time_s(now))
+        if reject is not None:
+            return self._reject(reject)
+        return self._consensus(self.consensus.tick(now), now)
+
+    # -- consensus --------------------------------------------------------------------------------
+
+    def _vote(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        vote = self._read_vote(view, received.payload)
+        if vote is None:
+            return self._reject(Reject.SENDER)
+        return self._consensus(self.consensus.receive_vote(vote, now), now)
+
+    def _read_vote(self, view: View, frame: bytes) -> consensus.Vote | None:
+        member = self.directory.voter(view.sender)
+        if view.kind is not Kind.VOTE or member is None or member.voter is None:
+            return None
+        return consensus.Vote(statements.decode_statement(view.payload), member.voter, frame[-64:])
+
+    def _proposal(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        proposal = statements.decode_proposal(view.payload)
+        self._report.proposed(proposal.block.view, now)
+        return self._consensus(self.consensus.receive_proposal(proposal, now), now)
+
+    def _certificate(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        certificate = statements.decode_certificate(view.payload)
+        effects = self.consensus.receive_certificate(certificate, now, not received.retained)
+        return self._consensus(effects, now)
+
+    def _recall(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        question = decode(Recall, view.payload)
+        asker = self.directory.member(view.sender)
+        if asker is None or asker.voter is None:
+            return self._reject(Reject.SENDER)
+        votes = self.consensus.votes_of(asker.voter)
+        tip = self.consensus.tip.certificate
+        answer = Recalled(
+            question.nonce,
+            tuple(statements.vote_frame(v, self._signer.binding, asker.vote_id) for v in votes),
+            statements.encode_certificate(tip) if tip else b"",
+            self._time_s(now),
+        )
+        return self._acts([Send(asker.id, answer)], now)
+
+    def _recalled(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        answer = decode(Recalled, view.payload)
+        member = self.directory.member(view.sender)
+        if member is None or member.voter is None or answer.nonce != self._nonce:
+            return self._reject(Reject.STALE)
+        votes = []
+        for frame in answer.votes:
+            checked = self._validator.check(frame)
+            if isinstance(checked, Reject) or checked.sender != self.me.vote_id:
+                return self._reject(Reject.INVALID)
+            if vote := self._read_vote(checked, frame):
+                votes.append(vote)
+        effects = []
+        if answer.tip:
+            tip = statements.decode_certificate(answer.tip)
+            effects += self.consensus.receive_certificate(tip, now, live=False)
+        effects += self.consensus.receive_recalled(member.voter, votes, answer.time_s, now)
+        return self._consensus(effects, now)
+
+    def _want(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        wanted = decode(Want, view.payload)
+        if wanted.first_height > self.consensus.tip.height:
+            return []
+        return [Fetch(view.sender, wanted.first_height, BLOCKS_PER_ANSWER)]
+
+    def _fetched(self, fetched: Fetched) -> list[Effect]:
+        """Answer with the longest run of blocks that fits and ends with a known finalization."""
+        size = 0
+        fits: list[StoredBlock] = []
+        for stored in fetched.blocks:
+            size += len(stored.block) + len(stored.certificate or b"")
+            if size > ANSWER_BYTES_MAX and fits:
+                break
+            fits.append(stored)
+        while fits and fits[-1].certificate is None:
+            fits.pop()
+        if not fits:
+            return []
+        certificate = fits[-1].certificate
+        assert certificate is not None
+        answer = Blocks(tuple(stored.block for stored in fits), certificate)
+        return [Publish(self._topics.to(fetched.asker), self._signer.seal(answer))]
+
+    def _blocks(self, view: View, received: Received, now: Instant) -> list[Effect]:
+        answer = decode(Blocks, view.payload)
+        blocks = [statements.decode_block(block) for block in answer.blocks]
+        certificate = statements.decode_certificate(answer.certificate)
+        effects = self.consensus.receive_blocks(blocks, certificate, now)
+        return self._consensus(effects, now)
+
+    def _consensus(self, asked: Sequence[consensus.Effect], now: Instant) -> list[Effect]:
+        """What consensus asks for, as effects."""
+        effects: list[Effect] = []
+        for effect in asked:
+            match effect:
+                case consensus.Record(entry):
+                    self._journaled += 1
+                    effects.append(Journal(self._record(entry)))
+                case consensus.Broadcast(message):
+                    effects.append(self._broadcast(message, now))
+                case consensus.PublishTip(certificate):
+                    frame = self._signer.certificate(certificate)
+                    effects.append(Publish(self._topics.mine("tip"), frame, retain=True))
+                case consensus.Finalized(blocks, certificate):
+                    effects += self._finalized(blocks, certificate, now)
+                case consensus.AskBlocks(voter, first_height):
+                    to = self.directory.voters[voter].id
+                    effects += self._acts([Send(to, Want(first_height))], now)
+                case consensus.AskVotes():
+                    self._nonce = self._signer.nonce()
+                    others = [m.id for m in self.directory.voters if m is not self.me]
+                    effects += self._acts([Send(to, Recall(self._nonce)) for to in others], now)
+                case consensus.StandingStill(since_ns):
+                    topic = self._topics.mine("op")
+                    effects += [Publish(topic, frame) for frame in self.application.pending()]
+                    effects += self._report.standing_still(since_ns)
+                case consensus.Misbehaved(first, second):
+                    effects += self._report.misbehaved(first, second)
+                case consensus.Quarantined(vote):
+                    effects.append(Keep("quarantine", b"", b"1", urgent=True))
+                    effects += self._report.quarantined(vote)
+                case consensus.Refused(reason):
+                    self._reject(Reject[reason.name])
+        return effects
+
+    def _broadcast(
+        self, message: consensus.Vote | consensus.Proposal | consensus.Certificate, now: Instant
+    ) -> Publish:
+        match message:
+            case consensus.Vote():
+                frame = self._signer.own_vote(message)
+            case consensus.Proposal():
+                self._report.proposed(message.block.view, now)
+                frame = self._signer.proposal(message)
+            case consensus.Certificate():
+                frame = self._signer.certificate(message)
+        return Publish(self._topics.mine("vote"), frame)
+
+    def _record(self, entry: consensus.Vote | consensus.Proposal) -> bytes:
+        if isinstance(entry, consensus.Vote):
+            return _VOTE + self._signer.own_vote(entry)
+        return _PROPOSAL + statements.encode_proposal(entry)
+
+    def _finalized(
+        self,
+        blocks: tuple[tuple[bytes, consensus.Block], ...],
+        certificate: consensus.Certificate,
+        now: Instant,
+    ) -> list[Effect]:
+        """Store what is final, tell people, and let metering know what became of its channels."""
+        effects: list[Effect] = []
+        encoded = statements.encode_certificate(certificate)
+        for digest, block in blocks:
+            applied = self.application.settle(digest)
+            last = digest == certificate.statement.digest
+            effects.append(
+                StoreBlock(
+                    block.height,
+                    statements.encode_block(block),
+                    encoded if last else None,
+                    applied.changes,
+                )
+            )
+            effects += self._report.decision(block, now)
+            effects += self._report.ledger(block, applied.events)
+            for fact in self._report.facts(applied.events):
+                effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
+        return effects
+
+    # -- market and metering ----------------------------------------------------------------------
+
+    def _acts(self, acts: Sequence[Act], now: Instant) -> list[Effect]:
+        """What market and metering ask for, as effects."""
+        effects: list[Effect] = []
+        for act in acts:
+            match act:
+                case Send(to, message):
+                    effects.append(Publish(self._topics.to(to), self._signer.seal(message)))
+                case Submit(body):
+                    frame = self._signer.op(body, self._time_s(now) + OP_VALID_S)
+                    reject = self.application.submit(frame, self._time_s(now))
+                    if reject is not None:
+                        self._reject(reject)
+                        continue
+                    effects.append(Publish(self._topics.mine("op"), frame))
+                    self._submitted = True
+                case Agreed(agreement):
+                    effects += self._acts(self.metering.start(agreement, now), now)
+                case Ended(agreement_id):
+                    effects += self._acts(self.market.ended(agreement_id, now), now)
+                case _:
+                    effects.append(act)
+        return effects
+
+    def _time_s(self, now: Instant) -> int:
+        return self.consensus.clock.read_s(now)

@@ -1,0 +1,244 @@
+"""What people see of a node: one-way JSON documents and lines, made from what the core knows.
+
+Nothing that decides reads any of it. Ids are text, amounts micro-credits, energy Wh, power W.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from demesh.ledger.events import Claimed, Closing, Event, Opened, Settled, Transferred
+from demesh.ledger.state import Channel
+from demesh.membership.directory import Member
+from demesh.ports import MILLISECOND, SECOND, Effect, Instant, Json, Measurement, Observe
+from demesh.wire import identity
+from demesh.wire.intents import ChannelFact
+from demesh_consensus import Block, Vote
+
+if TYPE_CHECKING:
+    from demesh.node import Node
+
+# A state document at most this often: what a person can read, and 8 boards stay below 10 kB/s.
+STATE_EVERY = SECOND
+
+# Views whose proposal time is remembered: those in flight, and some that never become final.
+_PROPOSED_MAX = 64
+
+_MEASURED = ("power_w", "demand_w", "supply_w", "stored_wh")
+
+
+def channel_fact(id: bytes, channel: Channel) -> ChannelFact:
+    """What metering needs to know of an open channel."""
+    return ChannelFact(
+        channel=id,
+        agreement=channel.agreement,
+        payer=channel.payer,
+        payee=channel.payee,
+        escrow=channel.escrow,
+        claimed=channel.claimed,
+        expiry_s=channel.expiry_s,
+        closing=channel.close_at_s is not None,
+        open=True,
+    )
+
+
+class Report:
+    """Documents of one node."""
+
+    def __init__(self, node: Node, report_ms: int) -> None:
+        self._node = node
+        self._measured_every = report_ms * MILLISECOND
+        self._shown: dict[str, Json] = {}
+        self._shown_at: Instant | None = None
+        self._due: Instant | None = None
+        self._proposed: OrderedDict[int, Instant] = OrderedDict()
+        self._had_quorum = False
+
+    # -- state ------------------------------------------------------------------------------------
+
+    def deadline(self) -> Instant | None:
+        """When a state document that was held back is due."""
+        return self._due
+
+    def state(self, measurement: Measurement, now: Instant) -> list[Effect]:
+        """The state document, if it changed and the last one is old enough."""
+        if self._due is not None and now < self._due:
+            return []
+        if self._shown_at is not None and now < self._shown_at + STATE_EVERY:
+            self._due = self._shown_at + STATE_EVERY
+            return []
+        document = self._state(measurement)
+        changed = [key for key, value in document.items() if self._shown.get(key) != value]
+        self._due = None
+        if not changed:
+            return []
+        if self._shown_at is not None and all(key in _MEASURED for key in changed):
+            quiet_until = self._shown_at + self._measured_every
+            if now < quiet_until:
+                return []
+        self._shown, self._shown_at = document, now
+        return [*self._quorum(), Observe("state", document)]
+
+    def _state(self, measurement: Measurement) -> dict[str, Json]:
+        node, core = self._node, self._node.consensus
+        account = node.application.ledger.account(node.me.id)
+        return {
+            "name": node.me.name,
+            "class": node.me.certificate.device_class,
+            "owner": node.me.owner_name,
+            "view": core.view,
+            "height": core.tip.height,
+            "time_s": core.tip.time_s,
+            "root": node.application.ledger.root.hex(),
+            "voting": core.voting,
+            "quarantined": core.recall.quarantined,
+            "up": [m.name for m in node.directory.members if node.presence.is_up(m.id)],
+            "quorum": {"have": self._have(), "need": core.voters.quorum, "of": core.voters.total},
+            "balance": account.balance if account else 0,
+            **{key: getattr(measurement, key) for key in _MEASURED},
+            "rejects": dict(sorted(node.rejects.items())),
+        }
+
+    def _have(self) -> int:
+        node = self._node
+        return sum(m.weight for m in node.directory.voters if node.presence.is_up(m.id))
+
+    def _quorum(self) -> list[Effect]:
+        """A line when enough voters are up, and when no longer."""
+        voters, have = self._node.consensus.voters, self._have()
+        has = have >= voters.quorum
+        if has == self._had_quorum:
+            return []
+        self._had_quorum = has
+        if has:
+            return [_line(f"quorum: have {have} of {voters.total}, need {voters.quorum}")]
+        return [_line(self._no_quorum(have))]
+
+    def _no_quorum(self, have: int) -> str:
+        voters = self._node.consensus.voters
+        return f"no quorum: have {have} of {voters.total}, need {voters.quorum}"
+
+    # -- lines for people -------------------------------------------------------------------------
+
+    def came(self, member: Member) -> list[Effect]:
+        """A device was heard."""
+        return [_line(f"{member.name} of {member.owner_name} is up")]
+
+    def went(self, member: Member) -> list[Effect]:
+        """A device's connection ended."""
+        return [_line(f"{member.name} of {member.owner_name} is gone")]
+
+    def standing_still(self, since_ns: int) -> list[Effect]:
+        """Work waits and nothing is decided."""
+        voters, have = self._node.consensus.voters, self._have()
+        if have < voters.quorum:
+            return [_line(self._no_quorum(have))]
+        return [_line(f"no decision for {since_ns // SECOND} s: repeating what is known")]
+
+    def misbehaved(self, first: Vote, second: Vote) -> list[Effect]:
+        """Two votes of one voter exclude each other."""
+        member = self._node.directory.voters[first.voter]
+        said = f"{first.statement.kind.name} and {second.statement.kind.name}"
+        view = first.statement.view
+        return [_line(f"{member.name} contradicts itself in view {view}: {said}")]
+
+    def quarantined(self, vote: Vote) -> list[Effect]:
+        """This device must not vote any more."""
+        statement = vote.statement
+        return [
+            _line(
+                f"quarantined: a {statement.kind.name} of mine for view {statement.view} exists "
+                "that my journal lacks; this vote key votes no more and must be replaced"
+            )
+        ]
+
+    # -- decisions and money ----------------------------------------------------------------------
+
+    def proposed(self, view: int, now: Instant) -> None:
+        """A view's proposal was first seen."""
+        if view not in self._proposed:
+            self._proposed[view] = now
+            if len(self._proposed) > _PROPOSED_MAX:
+                self._proposed.popitem(last=False)
+
+    def decision(self, block: Block, now: Instant) -> list[Effect]:
+        """A block is final."""
+        node = self._node
+        leader = node.directory.voters[node.consensus.voters.leader(block.view)]
+        seen = self._proposed.pop(block.view, None)
+        document: dict[str, Json] = {
+            "height": block.height,
+            "view": block.view,
+            "leader": leader.name,
+            "mine": leader is node.me,
+            "time_s": block.time_s,
+            "ops": len(block.ops),
+            "root": block.state_root.hex(),
+            "finality_ms": None if seen is None else (now - seen) // MILLISECOND,
+        }
+        return [Observe("decision", document)]
+
+    def ledger(self, block: Block, events: Sequence[Event]) -> list[Effect]:
+        """What a block did to money."""
+        if not events:
+            return []
+        listed: list[Json] = [self._event(event) for event in events]
+        effects: list[Effect] = [Observe("ledger", {"height": block.height, "events": listed})]
+        me = self._node.me.id
+        effects += [
+            _line(self._settled(event))
+            for event in events
+            if isinstance(event, Settled) and event.payee == me
+        ]
+        return effects
+
+    def _event(self, event: Event) -> Json:
+        document: dict[str, Json] = {"event": type(event).__name__.lower()}
+        for field in fields(event):
+            value = getattr(event, field.name)
+            if field.name == "shares":
+                value = [[identity.text(account), amount] for account, amount in value]
+            elif isinstance(value, bytes):
+                value = identity.text(value) if len(value) == identity.ID_BYTES else value.hex()
+            document[field.name] = value
+        return document
+
+    def _settled(self, event: Settled) -> str:
+        name = self._node.directory.name
+        return (
+            f"settled: {name(event.payer)} paid {credits_text(event.paid)}, "
+            f"{name(event.payee)} got {credits_text(event.received)}, "
+            f"fee {credits_text(event.fee)}, back {credits_text(event.refund)} ({event.why})"
+        )
+
+    def facts(self, events: Sequence[Event]) -> list[ChannelFact]:
+        """For metering: what became of my channels."""
+        facts = []
+        for event in events:
+            if isinstance(event, Transferred) or self._node.me.id not in (event.payer, event.payee):
+                continue
+            facts.append(self._fact(event))
+        return facts
+
+    def _fact(self, event: Opened | Claimed | Closing | Settled) -> ChannelFact:
+        channel = self._node.application.ledger.channel(event.channel)
+        if channel is not None:
+            return channel_fact(event.channel, channel)
+        paid = event.paid if isinstance(event, Settled) else 0
+        return ChannelFact(
+            event.channel, event.agreement, event.payer, event.payee, 0, paid, 0, True, False
+        )
+
+
+def credits_text(amount: int) -> str:
+    """Micro-credits as credits with six digits, the last ones left out where they are 0."""
+    whole, rest = divmod(abs(amount), 1_000_000)
+    digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{'-' if amount < 0 else ''}{whole}.{digits}"
+
+
+def _line(text: str) -> Observe:
+    return Observe("event", {"text": text}, text)
