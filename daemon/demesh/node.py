@@ -22,6 +22,7 @@ from demesh.market.market import Market
 from demesh.membership.directory import Directory
 from demesh.membership.presence import Presence
 from demesh.metering.sessions import Metering
+from demesh.metering.tariff import quote
 from demesh.ports import (
     SECOND,
     CompactJournal,
@@ -140,8 +141,8 @@ class Node:
         self._restore_chain(genesis, restored, settings, now)
         if ("quarantine", b"") in kept:
             self.consensus.recall.quarantined = True
-        self.market = Market(member.id, settings.sell, settings.buy, self._signer.nonce)
-        self.metering = Metering(member.id, restored.kept)
+        self.market = Market(member.id, settings.sell, settings.buy, self._signer.nonce, quote)
+        self.metering = Metering(member.id, restored.kept, self._time_s, now, self.directory.name)
         self.market.restore(self.metering.agreements())
         self.rejects: Counter[str] = Counter()
         self._cards: dict[bytes, tuple[int, int]] = {}
@@ -182,7 +183,8 @@ class Node:
         ledger = Ledger.genesis(genesis.body)
         if restored.tip is not None:
             block = statements.decode_block(restored.tip.block)
-            ledger = Ledger.restore(restored.records)
+            # Stored are the records that blocks changed; all others are still as founded.
+            ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
             if ledger.root != block.state_root or restored.tip.certificate is None:
                 raise StorageError(
                     f"ledger.db: its records do not give the state root of block {block.height}; "

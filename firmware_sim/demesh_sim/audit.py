@@ -154,7 +154,9 @@ def _restored(body: GenesisBody, name: str, book: Books) -> tuple[Ledger, list[s
     if tip is None:
         return Ledger.genesis(body), []
     try:
-        ledger = Ledger.restore(book.records())
+        # Stored are the records that blocks changed; all others are still as founded.
+        records = dict(Ledger.genesis(body).records()) | dict(book.records())
+        ledger = Ledger.restore(records.items())
     except ValueError as error:
         return Ledger.genesis(body), [f"{name}: {error}"]
     if ledger.root != statements.decode_block(tip.block).state_root:

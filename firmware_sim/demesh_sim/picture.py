@@ -100,10 +100,6 @@ class Line:
     text: str
 
 
-OVER = frozenset({"ended", "closed", "done", "settled", "gone", "refused"})
-"""Phases of a session in which nothing flows any more."""
-
-
 class Picture:
     """All that has been observed; `lines` and `decisions` hold the latest LAST_KEPT."""
 
@@ -168,9 +164,7 @@ class Picture:
         live = [
             session
             for session in self.sessions.values()
-            if session.phase not in OVER
-            and session.power_w > 0
-            and now_ms - session.changed_ms < STALE_MS
+            if session.power_w > 0 and now_ms - session.changed_ms < STALE_MS
         ]
         return sorted(live, key=lambda session: (-session.power_w, session.payer))
 
@@ -254,9 +248,11 @@ class Picture:
             session.cost = _number(document.get("cost"))
             session.paid = _number(document.get("paid"))
 
-    def _name(self, identity: object) -> str:
-        board = self._by_id.get(_text(identity))
-        return board.name if board else _text(identity)[:8]
+    def _name(self, who: object) -> str:
+        """A board by its id text or by its name; of anybody else the beginning of the id."""
+        text = _text(who)
+        board = self._by_id.get(text) or self.boards.get(text)
+        return board.name if board else text[:8]
 
 
 def seen(founded: Founded) -> dict[str, BoardSeen]:
