@@ -57,6 +57,9 @@ class Decoder:
         end = len(data)
         while at < end:
             start = at
+            first = data[start]
+            if first & 0xF0 != 0x30 and first not in _DECODERS:
+                return self._end(Reason.MALFORMED, f"first byte 0x{first:02x}", packets)
             body = start + 2
             if body > end:
                 return self._wait(data, start, 2, packets)
@@ -78,7 +81,6 @@ class Decoder:
                 return self._end(Reason.TOO_LARGE, f"a packet of {at - start} bytes", packets)
             if at > end:
                 return self._wait(data, start, at - start, packets)
-            first = data[start]
             try:
                 if first & 0xF0 == 0x30:
                     packet: Packet = _decode_publish(first, data, body, at)
@@ -86,7 +88,7 @@ class Decoder:
                         # Forwarded as it came: no need to encode it again.
                         object.__setattr__(packet, "_wire", data[start:at])
                 else:
-                    packet = _decode_other(first, data[body:at])
+                    packet = _DECODERS[first](data[body:at])
             except _FaultError as fault:
                 return self._end(Reason.MALFORMED, str(fault), packets)
             packets.append(packet)
@@ -128,13 +130,6 @@ def _decode_publish(first: int, data: bytes, at: int, end: int) -> Publish:
             raise _FaultError("packet id 0")
         payload += 2
     return Publish(topic, data[payload:end], qos, first & 1 == 1, first & 8 == 8, pid)
-
-
-def _decode_other(first: int, body: bytes) -> Packet:
-    decode = _DECODERS.get(first)
-    if decode is None:
-        raise _FaultError(f"first byte 0x{first:02x}")
-    return decode(body)
 
 
 def _utf8(data: bytes) -> str:

@@ -1,0 +1,118 @@
+"""A client that says exactly what a test wants said, and shows exactly what came back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from demesh.broker.codec import (
+    Connack,
+    Connect,
+    Decoder,
+    Malformed,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Publish,
+    Suback,
+    Subscribe,
+    encode,
+)
+
+PATIENCE_S = 10.0  # only ever waited for in full by a test that fails
+
+
+class RawClient:
+    """One TCP connection; packets or raw bytes out, packets in."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._decoder = Decoder(1 << 28)
+        self._arrived: list[Packet | Malformed] = []
+        self._next_id = 100
+
+    @classmethod
+    async def dial(cls, port: int) -> RawClient:
+        """Open a connection; nothing is sent."""
+        async with asyncio.timeout(PATIENCE_S):
+            return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    def send(self, *packets: Packet | bytes) -> None:
+        """Send packets, or bytes as they are, in one segment if the system likes."""
+        self.writer.write(b"".join(p if isinstance(p, bytes) else encode(p) for p in packets))
+
+    async def next(self) -> Packet | None:
+        """The next packet, or None when the broker has closed."""
+        while not self._arrived:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    data = await self.reader.read(65536)
+            except ConnectionError:
+                data = b""
+            if not data:
+                return None
+            self._arrived += self._decoder.feed(data)
+        packet = self._arrived.pop(0)
+        assert not isinstance(packet, Malformed), packet
+        return packet
+
+    async def expect(self, *packets: Packet) -> None:
+        """These packets come next, in this order."""
+        for packet in packets:
+            assert await self.next() == packet
+
+    async def nothing(self) -> None:
+        """The broker has nothing for this client: the answer to a ping comes first."""
+        self.send(Pingreq())
+        await self.expect(Pingresp())
+
+    async def closed(self) -> None:
+        """The broker closes without another word."""
+        assert await self.next() is None
+
+    async def messages(self) -> list[Publish]:
+        """All messages that are already under way."""
+        self.send(Pingreq())
+        found: list[Publish] = []
+        while isinstance(packet := await self.next(), Publish):
+            found.append(packet)
+        assert packet == Pingresp(), packet
+        return found
+
+    async def subscribe(self, *filters: tuple[str, int]) -> None:
+        """Subscribe; every filter is granted the QoS asked for."""
+        self._next_id += 1
+        self.send(Subscribe(self._next_id, filters))
+        await self.expect(Suback(self._next_id, tuple(qos for _, qos in filters)))
+
+    def abort(self) -> None:
+        """Cut the connection without DISCONNECT."""
+        self.writer.transport.abort()
+
+
+class Visitors:
+    """The clients of one test; none outlives it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._clients: list[RawClient] = []
+
+    async def dial(self) -> RawClient:
+        """A connection that has not said anything."""
+        client = await RawClient.dial(self.port)
+        self._clients.append(client)
+        return client
+
+    async def connect(
+        self, client_id: str = "", present: bool = False, **fields: object
+    ) -> RawClient:
+        """A connected client: clean session unless told, `present` as the broker must answer."""
+        client = await self.dial()
+        client.send(Connect(client_id, **fields))  # type: ignore[arg-type]
+        await client.expect(Connack(0, present))
+        return client
+
+    def leave(self) -> None:
+        """Cut all connections."""
+        for client in self._clients:
+            client.abort()
