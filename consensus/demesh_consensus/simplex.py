@@ -139,7 +139,8 @@ class Simplex:
                 round_.proposal, round_.digest = entry, vote.statement.digest
             round_.add(vote)
             if vote.voter == self.me:
-                self.view = max(self.view, view)
+                # Who finalized a view held its notarization, and so had left it.
+                self.view = max(self.view, view + (vote.statement.kind is FINALIZE))
         self.catchup.start(self.tip.certificate, now)
 
     # -- what the host tells ----------------------------------------------------------------------
@@ -255,7 +256,7 @@ class Simplex:
         times = [*self.catchup.deadlines(), *self.recall.deadlines()]
         if self._since is not None:
             round_ = self._rounds.get(self.view)
-            if self.voting and not self._said(self.view, NULLIFY):
+            if self.voting and self._may_nullify():
                 waits = 2 if round_ is None or round_.proposal is None else 3
                 times.append(self._since + waits * self._delay())
         elif self._tail_view() > self.tip.view:
@@ -511,7 +512,7 @@ class Simplex:
 
     def _nullify(self, now: Instant) -> list[Effect]:
         """R-CON-5."""
-        if not self.voting or self._said(self.view, NULLIFY) or self._said(self.view, FINALIZE):
+        if not self.voting or not self._may_nullify():
             return []
         round_ = self._rounds.get(self.view)
         leader = self.voters.leader(self.view)
@@ -529,6 +530,9 @@ class Simplex:
         ):
             return []
         return self._cast(Statement(NULLIFY, self.voters.epoch, self.view), now)
+
+    def _may_nullify(self) -> bool:
+        return not (self._said(self.view, NULLIFY) or self._said(self.view, FINALIZE))
 
     def _cast(self, statement: Statement, now: Instant) -> list[Effect]:
         """Say it: durable first, then to all, then counted (R-CON-10)."""

@@ -25,6 +25,7 @@ from demesh_consensus import (
     Quarantined,
     Record,
     Simplex,
+    StandingStill,
     Statement,
     StatementKind,
     Timing,
@@ -218,6 +219,9 @@ class Cluster:
                             self._ask_votes(peer, other)
                 case AskBlocks(voter, first):
                     self._ask_blocks(peer, self.peers[voter], first)
+                case StandingStill():
+                    for op in peer.log.pool:
+                        self._spread(peer.index, op)
                 case Misbehaved():
                     self.evidence.append(effect)
                 case Quarantined():
@@ -249,6 +253,16 @@ class Cluster:
             return
         delay = self.random.randint(1, 10) * MS
         self.at(self.now + delay, lambda: self._deliver(target, message))
+
+    def _spread(self, source: int, op: bytes) -> None:
+        def arrive(peer: Peer) -> None:
+            if peer.up and not any(op in block.ops for _, block, _ in peer.chain):
+                peer.log.pool[op] = None
+                self.do(peer, peer.core.tick(self.now))
+
+        for peer in self.peers:
+            if peer.index != source and not self.cut(source, peer.index):
+                self.at(self.now + 3 * MS, lambda peer=peer: arrive(peer))  # type: ignore[misc]
 
     def _deliver(self, target: int, message: Vote | Proposal | Certificate) -> None:
         peer = self.peers[target]
