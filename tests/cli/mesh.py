@@ -11,34 +11,42 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
+from demesh.ledger.state import AccountKind
 from demesh.storage.keys import write_key
 from demesh.wire import identity
 from demesh.wire.messages import GenesisAccount, GenesisBody, GenesisDevice
 from demesh.wire.schema import encode
 
 DRIVER = '''
-"""A driver that measures what its options say."""
+"""A driver that measures what its options say; a flow in service moves 1 Wh a sample."""
+import json
+
 from demesh.errors import ConfigError
 from demesh.ports import Measurement
 
 
 class Still:
-    sample_ms = 200
+    sample_ms = 100
 
-    def __init__(self, power_w):
-        self.power_w = power_w
+    def __init__(self, options, registers):
+        self.options, self.registers, self.live = options, registers, set()
+        self.flows = json.loads(registers.read_text()) if registers.exists() else {}
 
     def read(self, now):
-        return Measurement(self.power_w)
+        for flow in self.live:
+            self.flows[flow] = self.flows.get(flow, 0) + 1
+        self.registers.write_text(json.dumps(self.flows))
+        flows = [(bytes.fromhex(flow), self.flows[flow]) for flow in sorted(self.live)]
+        return Measurement(**self.options, flows=tuple(flows))
 
     def actuate(self, command, now):
-        pass
+        (self.live.add if command.power_w else self.live.discard)(command.flow.hex())
 
 
 def open_still(options, *, folder, now):
-    if set(options) - {"power_w"}:
-        raise ConfigError("[driver] takes power_w only")
-    return Still(options.get("power_w", 0))
+    if set(options) - {"power_w", "demand_w", "supply_w", "stored_wh"}:
+        raise ConfigError("[driver] takes power_w, demand_w, supply_w and stored_wh only")
+    return Still({"power_w": 0, **options}, folder / "registers.json")
 '''
 
 BROKEN_COMMAND = """
@@ -48,6 +56,20 @@ import rich_but_not_installed
 def add(subparsers):
     raise AssertionError
 """
+
+
+CREDIT = 1_000_000_000  # micro-credits a board may owe; more than a test can spend
+
+# Sessions of 20 Wh, 1 Wh a sample of 100 ms: an agreement lasts some two seconds.
+SELLS = (
+    "power_w = 5\nsupply_w = 1000\nstored_wh = 100000",
+    "[market.sell]\nprice = 250000\npower_w_max = 1000\nunits_max = 20\n"
+    "quantum_ms = 500\nlead = 5000\nlag = 5000\n",
+)
+BUYS = (
+    "power_w = 5\ndemand_w = 1000",
+    "[market.buy]\nprice_max = 300000\npower_w_max = 1000\nunits_max = 20\nduration_s = 60\n",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +94,7 @@ class Mesh:
         owner = _key("owner")
         owner_id = identity.device_id(bytes(owner.verify_key))
         devices = []
-        accounts = [GenesisAccount(owner_id, owner_id, 1, 0)]
+        accounts = [GenesisAccount(owner_id, owner_id, AccountKind.OWNER, 0)]
         self.boards: list[Board] = []
         for number in range(count):
             name = f"board{number}"
@@ -82,7 +104,8 @@ class Mesh:
                 owner, name, "meter", public, bytes(vote.verify_key)
             )
             devices.append(GenesisDevice(certificate, 1))
-            accounts.append(GenesisAccount(identity.device_id(public), owner_id, 2, 0))
+            account = identity.device_id(public)
+            accounts.append(GenesisAccount(account, owner_id, AccountKind.DEVICE, -CREDIT))
             board = Board(name, folder / name)
             board.folder.mkdir()
             write_key(board.folder / "device.key", device)
@@ -93,10 +116,16 @@ class Mesh:
         body = GenesisBody(
             "street", 1, bytes(8), 1_700_000_000, 1,
             (bytes(owner.verify_key),), ("anna",), tuple(devices),
-            (*accounts, GenesisAccount(commons, commons, 3, 0)), commons, 0,
+            (*accounts, GenesisAccount(commons, commons, AccountKind.COMMONS, 0)), commons, 0,
         )  # fmt: skip
         genesis = identity.make_genesis(body, [identity.signer(owner)])
         (folder / "genesis.cbor").write_bytes(encode(genesis))
+
+    def trade(self, seller: Board, buyer: Board) -> None:
+        """Let one board sell to another, without end."""
+        for board, measured, policy in ((seller, *SELLS), (buyer, *BUYS)):
+            text = board.config.read_text().replace("power_w = 5", measured)
+            board.config.write_text(text + policy)
 
     def configure(self, board: Board, url: str, extra: str = "wait_s = 2") -> None:
         board.config.write_text(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.mesh import Mesh
-from transport.mosquitto import free_port
+from transport.brokers import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,7 +73,7 @@ def test_an_unknown_driver_lists_the_known_ones(mesh: Mesh) -> None:
 
 def test_options_a_driver_does_not_take_name_the_file(mesh: Mesh) -> None:
     replace(mesh, "power_w = 5", "power_kw = 5")
-    assert_told(run(mesh), 78, "demesh.toml: [driver] takes power_w only")
+    assert_told(run(mesh), 78, "demesh.toml: [driver] takes power_w, demand_w")
 
 
 def test_a_missing_package_says_what_to_install(mesh: Mesh) -> None:

@@ -244,6 +244,21 @@ async def test_a_text_becomes_a_log_line_and_an_event_document(
     assert [record.getMessage() for record in caplog.records] == ["decided block 4"]
 
 
+async def test_an_event_with_a_document_of_its_own_is_one_document() -> None:
+    shell = Shell()
+    shell.node.on = on_messages([Observe("event", {"text": "b2 is up", "who": "b2"}, "b2 is up")])
+
+    async def scenario() -> None:
+        shell.send(b"in")
+        await until(lambda: bool(shell.record))
+
+    await shell.run(scenario)
+    (entry,) = shell.record
+    assert isinstance(entry[1], Publish)
+    document = json.loads(entry[1].payload)
+    assert sorted(document) == ["at", "text", "who"]
+
+
 async def test_overflow_is_told_with_how_much_was_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

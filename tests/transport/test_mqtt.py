@@ -17,7 +17,7 @@ from demesh.errors import ConfigError, DemeshError, TemporaryError
 from demesh.ports import Linked, Publish, Received
 from demesh.transport.client import Link
 from demesh.transport.mqtt import SENDERS, MqttTransport
-from transport.mosquitto import Mosquitto, free_port, needs_mosquitto
+from transport.brokers import BROKERS, BrokerProcess, free_port, mosquitto
 
 PATIENCE_S = 20
 
@@ -72,21 +72,20 @@ async def running(*peers: Peer) -> AsyncIterator[None]:
             task.cancel()
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    mosquitto = Mosquitto(tmp_path)
-    mosquitto.start()
-    yield mosquitto
-    mosquitto.stop()
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
+    process = BROKERS[request.param](tmp_path)
+    process.start()
+    yield process
+    process.stop(kill=True)
 
 
-def link_to(broker: Mosquitto, name: str, *topics: str) -> Link:
+def link_to(broker: BrokerProcess, name: str, *topics: str) -> Link:
     return Link("127.0.0.1", broker.port, broker.url, name, topics)
 
 
-@needs_mosquitto
 async def test_a_publication_reaches_a_subscriber_and_both_hear_that_they_are_linked(
-    broker: Mosquitto,
+    broker: BrokerProcess,
 ) -> None:
     seller, buyer = Peer(link_to(broker, "seller")), Peer(link_to(broker, "buyer", "t/#"))
     async with running(seller, buyer):
@@ -99,8 +98,7 @@ async def test_a_publication_reaches_a_subscriber_and_both_hear_that_they_are_li
     assert Received("t/2", b"view") in buyer.inputs
 
 
-@needs_mosquitto
-async def test_many_publications_arrive_once_each_and_in_order(broker: Mosquitto) -> None:
+async def test_many_publications_arrive_once_each_and_in_order(broker: BrokerProcess) -> None:
     seller, buyer = Peer(link_to(broker, "seller")), Peer(link_to(broker, "buyer", "t"))
     sent = [b"%d" % number for number in range(1000)]
     async with running(seller, buyer):
@@ -112,8 +110,7 @@ async def test_many_publications_arrive_once_each_and_in_order(broker: Mosquitto
     assert seller.transport.dropped == 0
 
 
-@needs_mosquitto
-async def test_a_retained_message_is_told_as_retained(broker: Mosquitto) -> None:
+async def test_a_retained_message_is_told_as_retained(broker: BrokerProcess) -> None:
     seller = Peer(link_to(broker, "seller"))
     async with running(seller):
         await seller.up()
@@ -124,7 +121,7 @@ async def test_a_retained_message_is_told_as_retained(broker: Mosquitto) -> None
     assert Received("card/1", b"offer", retained=True) in buyer.inputs
 
 
-async def retained(broker: Mosquitto, count: int) -> set[bytes]:
+async def retained(broker: BrokerProcess, count: int) -> set[bytes]:
     """What a stranger finds on t/+ once there are `count` messages."""
     stranger = Peer(link_to(broker, "stranger", "t/+"))
     async with running(stranger):
@@ -132,9 +129,8 @@ async def retained(broker: Mosquitto, count: int) -> set[bytes]:
     return set(stranger.payloads)
 
 
-@needs_mosquitto
 async def test_what_is_published_while_the_broker_is_down_arrives_when_it_is_back(
-    broker: Mosquitto,
+    broker: BrokerProcess,
 ) -> None:
     seller = Peer(link_to(broker, "seller"))
     sent = [b"%d" % number for number in range(200)]
@@ -151,9 +147,8 @@ async def test_what_is_published_while_the_broker_is_down_arrives_when_it_is_bac
     assert seller.inputs.count(Linked(0, up=True)) == 2
 
 
-@needs_mosquitto
 async def test_what_a_dying_broker_took_and_never_acknowledged_is_sent_again(
-    broker: Mosquitto,
+    broker: BrokerProcess,
 ) -> None:
     seller = Peer(link_to(broker, "seller"))
     sent = [b"%d" % number for number in range(50)]
@@ -170,9 +165,8 @@ async def test_what_a_dying_broker_took_and_never_acknowledged_is_sent_again(
     assert seller.transport.dropped == 0
 
 
-@needs_mosquitto
 async def test_a_persistent_session_keeps_frames_for_a_device_that_is_away(
-    broker: Mosquitto,
+    broker: BrokerProcess,
 ) -> None:
     first = Peer(link_to(broker, "buyer", "t"))
     async with running(first):
@@ -186,9 +180,8 @@ async def test_a_persistent_session_keeps_frames_for_a_device_that_is_away(
         await second.until(lambda: second.payloads == [b"meanwhile"])
 
 
-@needs_mosquitto
 async def test_the_will_is_published_for_a_connection_that_breaks_and_not_for_a_clean_end(
-    broker: Mosquitto,
+    broker: BrokerProcess,
 ) -> None:
     watcher = Peer(link_to(broker, "watcher", "gone/+"))
     clean = Peer(replace(link_to(broker, "clean"), will=("gone/clean", b"1")))
@@ -205,8 +198,7 @@ async def test_the_will_is_published_for_a_connection_that_breaks_and_not_for_a_
     assert watcher.payloads[0] == b"7"
 
 
-@needs_mosquitto
-async def test_the_socket_sends_without_delay(broker: Mosquitto) -> None:
+async def test_the_socket_sends_without_delay(broker: BrokerProcess) -> None:
     peer = Peer(link_to(broker, "seller"))
     async with running(peer):
         await peer.up()
@@ -231,20 +223,19 @@ async def test_an_unreachable_broker_ends_the_start_with_one_line() -> None:
     assert len([line for line in peer.reports if "no broker" in line]) == 1
 
 
-@needs_mosquitto
 async def test_a_refused_login_ends_the_start_with_one_line(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     passwords.write_text("")
-    mosquitto = Mosquitto(tmp_path, f"allow_anonymous false\npassword_file {passwords}\n")
-    mosquitto.start()
-    peer = Peer(replace(link_to(mosquitto, "seller"), username="me", password="wrong"))
+    strict = mosquitto(tmp_path, f"allow_anonymous false\npassword_file {passwords}\n")
+    strict.start()
+    peer = Peer(replace(link_to(strict, "seller"), username="me", password="wrong"))
     try:
         with pytest.raises(BaseExceptionGroup) as caught:
             async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
                 for name, job in peer.transport.jobs():
                     group.create_task(job, name=name)
     finally:
-        mosquitto.stop()
+        strict.stop()
     (error,) = caught.value.exceptions
     assert isinstance(error, ConfigError), error
     assert isinstance(error, DemeshError)

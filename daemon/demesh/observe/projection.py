@@ -23,10 +23,13 @@ class Projection:
     def publications(self, effect: Observe, wall_ns: Instant) -> list[Publish]:
         """The documents of an effect, QoS 0, not retained; `wall_ns` since 1970."""
         found = []
-        if effect.document:
+        event: dict[str, Json] = {"text": effect.text, "at": written(wall_ns)}
+        if effect.topic == EVENT_TOPIC:
+            event = {**effect.document, **event}
+        elif effect.document:
             found.append(self._publish(effect.topic, effect.document))
         if effect.text:
-            found.append(self._publish(EVENT_TOPIC, {"text": effect.text, "at": written(wall_ns)}))
+            found.append(self._publish(EVENT_TOPIC, event))
         return found
 
     def _publish(self, topic: str, document: dict[str, Json]) -> Publish:
