@@ -18,7 +18,7 @@ def extensions() -> list[Extension]:
     if SKIP:
         return []
     try:
-        from Cython.Build import cythonize
+        from Cython.Build import cythonize  # noqa: PLC0415  it may be missing
     except ImportError:
         if REQUIRE:
             raise

@@ -26,9 +26,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nacl import bindings
-from nacl.exceptions import BadSignatureError
-
+from demesh.wire._walker import DEPTH_MAX, canonical
 from demesh.wire.frame import (
     KID_BYTES,
     SIG_STRUCTURE,
@@ -46,7 +44,7 @@ from demesh.wire.frame import (
     Binding,
     bstr,
 )
-from demesh.wire.identity import device_id, is_public_key
+from demesh.wire.keys import device_id, is_public_key, signed_by
 from demesh.wire.kinds import (
     FIRST_SIGNAL,
     FRAME_BYTES_MAX,
@@ -56,8 +54,7 @@ from demesh.wire.kinds import (
     Reject,
 )
 
-# Messages nest 4 deep; 16 leaves room to grow and keeps recursion harmless.
-DEPTH_MAX = 16
+__all__ = ["DEPTH_MAX", "Envelope", "Validator", "View", "Window", "canonical", "read_envelope"]
 
 # Wide enough for one sender's messages to overtake each other on two brokers; one machine word.
 WINDOW = 64
@@ -67,86 +64,6 @@ WINDOW = 64
 CACHE_MAX = 4096
 
 _KINDS = {int(kind): kind for kind in Kind}
-
-
-# -- deterministic CBOR ---------------------------------------------------------------------------
-
-
-def canonical(data: bytes) -> bool:
-    """Whether `data` is exactly one item of deterministic CBOR (RFC 8949 4.2.1) as Demesh uses it.
-
-    Shortest heads, definite lengths, map keys strictly ascending bytewise, valid UTF-8, nesting at
-    most 16; no tags, no floats, of simple values only false, true and null.
-    """
-    return _walk(data, 0, 0) == len(data)
-
-
-def _walk(data: bytes, at: int, depth: int) -> int:
-    """Where the item at `at` ends, or -1."""
-    if at >= len(data):
-        return -1
-    first = data[at]
-    major = first >> 5
-    if major == 7:
-        return at + 1 if 0xF4 <= first <= 0xF6 else -1
-    argument = first & 0x1F
-    at += 1
-    if argument >= 24:
-        size = 1 << (argument - 24)
-        if size > 8 or at + size > len(data):
-            return -1
-        argument = int.from_bytes(data[at : at + size], "big")
-        at += size
-        if argument < (24 if size == 1 else 1 << (4 * size)):
-            return -1
-    if major <= 1:
-        return at
-    if major <= 3:
-        end = at + argument
-        if end > len(data) or (major == 3 and not _utf8(data[at:end])):
-            return -1
-        return end
-    if major == 6 or depth == DEPTH_MAX:
-        return -1
-    return (
-        _walk_map(data, at, argument, depth)
-        if major == 5
-        else _walk_array(data, at, argument, depth)
-    )
-
-
-def _walk_array(data: bytes, at: int, count: int, depth: int) -> int:
-    if count > len(data) - at:  # every item takes a byte
-        return -1
-    for _ in range(count):
-        at = _walk(data, at, depth + 1)
-        if at < 0:
-            return -1
-    return at
-
-
-def _walk_map(data: bytes, at: int, count: int, depth: int) -> int:
-    if count > len(data) - at:
-        return -1
-    previous = b""
-    for _ in range(count):
-        start = at
-        at = _walk(data, at, depth + 1)
-        if at < 0 or data[start:at] <= previous:
-            return -1
-        previous = data[start:at]
-        at = _walk(data, at, depth + 1)
-        if at < 0:
-            return -1
-    return at
-
-
-def _utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 # -- envelope -------------------------------------------------------------------------------------
@@ -378,11 +295,7 @@ class Validator:
     def verify(self, kid: bytes, message: bytes, signature: bytes) -> bool:
         """Whether an enrolled sender signed `message`, as part of a certificate for example."""
         key = self._keys.get(kid)
-        return (
-            key is not None
-            and len(signature) == SIGNATURE_BYTES
-            and _opens(signature + message, key)
-        )
+        return key is not None and signed_by(key, message, signature)
 
     def check_batch(self, frames: Iterable[bytes]) -> list[View | Reject]:
         """The verdict of each frame, in order, as if checked one after the other."""
@@ -449,22 +362,12 @@ class Validator:
         return view
 
     def _signed(self, frame: bytes, envelope: Envelope, key: bytes) -> bool:
-        signed = b"".join(
+        structure = b"".join(
             (
-                frame[-SIGNATURE_BYTES:],
                 SIG_STRUCTURE,
                 frame[slice(*envelope.protected)],
                 self._aad,
                 frame[slice(*envelope.payload)],
             )
         )
-        return _opens(signed, key)
-
-
-def _opens(signed: bytes, key: bytes) -> bool:
-    """Whether `signed` is signature and message of `key`: libsodium's rule, cofactorless."""
-    try:
-        bindings.crypto_sign_open(signed, key)
-    except BadSignatureError:
-        return False
-    return True
+        return signed_by(key, structure, frame[-SIGNATURE_BYTES:])

@@ -17,6 +17,8 @@ from typing import Annotated, Any, TypeVar
 
 import cbor2
 
+from demesh.wire.validate import canonical
+
 
 class Malformed(ValueError):
     """A payload is not what its kind says; a peer's fault, never shown as a traceback."""
@@ -52,12 +54,18 @@ def encode(message: object) -> bytes:
 
 
 def decode(cls: type[M], payload: bytes | memoryview) -> M:
-    """The message in `payload`, whose canonical form was checked before; raises Malformed."""
+    """The message in `payload`; raises Malformed, also for any but the deterministic encoding.
+
+    A frame's payload was walked before, but what lies in byte strings within it was not.
+    """
+    content = bytes(payload)
+    if not canonical(content):
+        raise Malformed(f"{cls.__name__}: not deterministic CBOR")
     try:
-        value = cbor2.loads(bytes(payload))
+        value = cbor2.loads(content)
     except (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError) as error:
         raise Malformed(f"{cls.__name__}: not CBOR: {error}") from None
-    return typing.cast(M, _reader(cls)(value))
+    return typing.cast(M, _reader(typing.cast(type, cls))(value))
 
 
 def _plain(value: object) -> object:
@@ -112,10 +120,11 @@ def _check_scalar(where: str, kind: type, bounds: Bounds | None) -> Check:
     measured = kind is not int
 
     def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise Malformed(f"{where}: expected {kind.__name__}, got {type(value).__name__}")
+        found = type(value)
+        if found is not kind:
+            raise Malformed(f"{where}: expected {kind.__name__}, got {found.__name__}")
         if bounds is not None:
-            size: int = len(value) if measured else value
+            size = len(value) if measured else value
             if not bounds.least <= size <= bounds.greatest:
                 raise Malformed(f"{where}: {size} is outside {bounds.least}..{bounds.greatest}")
         return value
