@@ -1,8 +1,8 @@
 """Deterministic CBOR (RFC 8949 4.2.1) in pure Python: whether bytes are the one way to write.
 
-`cbor2` accepts long heads, unsorted keys, indefinite lengths, tags and trailing bytes, and from release
-to release not the same. So nothing reaches it that did not pass here: two machines that
-disagree about one byte string would disagree about the ledger.
+`cbor2` accepts long heads, unsorted keys, indefinite lengths, tags and trailing bytes, and its
+releases differ in which. So nothing reaches it that did not pass here: two machines that disagree
+about one byte string would disagree about the ledger.
 """
 
 from __future__ import annotations
