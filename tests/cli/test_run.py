@@ -170,7 +170,7 @@ def test_a_mesh_trades_and_a_killed_board_comes_back_with_its_ledger_and_goes_on
     street.mesh.trade(boards[0], boards[1])
     street.start(*boards)
     everybody_up(street, watcher)
-    watcher.until(lambda: all(watcher.heights(b) >= 2 for b in boards), "blocks, everywhere")
+    watcher.until(lambda: all(watcher.heights(b) >= 4 for b in boards), "blocks, everywhere")
     for victim in (boards[2], boards[0], boards[1]):  # a bystander, the provider, the payer
         height = watcher.heights(victim)
         street.end(victim, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The bounded queues: what waits, what is dropped when there is too much, and that it is counted."""
+"""The bounded queues: what waits, what is dropped when there is too much, and its count."""
 
 from __future__ import annotations
 
