@@ -12,10 +12,17 @@ from dataclasses import dataclass
 from random import Random
 from typing import Generic, TypeVar
 
-from demesh.ports import Instant
+from demesh.ports import MILLISECOND, Instant
 from demesh_sim.heap import Heap
 
 MICROSECOND = 1_000
+
+# How long the weather on a link holds. Radio trouble comes in spells: if every packet drew from the
+# tail for itself, a busy link would always wait for one of them, which no real link does.
+SPELL_NS = 500 * MILLISECOND
+
+PART = 1 << 16
+TAIL = PART * 9 // 10
 
 Packet = TypeVar("Packet")
 
@@ -32,16 +39,14 @@ class Profile:
     p99_us: int
     outage_s: int = 0
 
-    def latency_ns(self, chance: Random) -> int:
-        """Draw a latency: half the draws below p50, one in a hundred above p99, at most 3 x p99."""
-        draw = chance.getrandbits(16)
-        part = 1 << 16
-        if draw < part // 2:  # p50/2 .. p50
-            return self.p50_us * (part // 2 + draw) * MICROSECOND // part
-        if draw < part * 99 // 100:  # p50 .. p99, with most of the mass close to p50
-            x = (draw - part // 2) * 1024 // (part * 49 // 100)
+    def latency_ns(self, draw: int) -> int:
+        """The latency at `draw` (0 .. PART - 1) of the distribution, at most 3 x p99."""
+        if draw < PART // 2:  # p50/2 .. p50
+            return self.p50_us * (PART // 2 + draw) * MICROSECOND // PART
+        if draw < PART * 99 // 100:  # p50 .. p99, with most of the mass close to p50
+            x = (draw - PART // 2) * 1024 // (PART * 49 // 100)
             return (self.p50_us * 1024**4 + (self.p99_us - self.p50_us) * x**4) * 1000 // 1024**4
-        return self.p99_us * (1000 + chance.getrandbits(11))  # p99 .. 3.05 x p99
+        return self.p99_us * (1000 + (draw - PART * 99 // 100) * 2000 // (PART // 100))
 
 
 PROFILES = {
@@ -68,6 +73,8 @@ class Pipe(Generic[Packet]):
         "_heap",
         "_open",
         "_profile",
+        "_spell",
+        "_spell_until",
         "_stalled_until",
     )
 
@@ -80,6 +87,8 @@ class Pipe(Generic[Packet]):
         self._deliver = deliver
         self._flying: deque[tuple[Instant, Packet]] = deque()
         self._stalled_until: Instant = 0
+        self._spell = 0
+        self._spell_until: Instant = 0
         self._open = True
         self._expecting = False  # an arrival is on the heap
 
@@ -87,11 +96,19 @@ class Pipe(Generic[Packet]):
         """Put a packet under way; it never overtakes an earlier one."""
         if not self._open:
             return
-        due = self._heap.now + self._profile.latency_ns(self._chance)
+        due = self._heap.now + self._latency_ns()
         if self._flying:
             due = max(due, self._flying[-1][0])
         self._flying.append((due, packet))
         self._expect()
+
+    def _latency_ns(self) -> int:
+        """A packet's own draw in fair weather; in a bad spell the spell's, for all packets."""
+        if self._heap.now >= self._spell_until:
+            self._spell_until = self._heap.now + SPELL_NS
+            self._spell = self._chance.getrandbits(16)
+        draw = self._spell if self._spell >= TAIL else self._chance.randrange(TAIL)
+        return self._profile.latency_ns(draw)
 
     def stall(self, until: Instant) -> None:
         """Let nothing through before `until`; what waits comes through then, in one burst."""
