@@ -262,9 +262,10 @@ class Node:
             case Fetched():
                 effects = self._fetched(given)
             case Stopping():
-                effects = self._acts(self.metering.stop(now), now)
-                topic, payload = self.will
-                effects.append(Publish(topic, payload))
+                self.market.stop()
+                effects = self._acts(self.metering.stop(now), now) + self._after(now)
+                topic, payload = self.will  # the last word: whoever speaks after it is up again
+                return [*effects, Publish(topic, payload)]
         return effects + self._after(now)
 
     def tick(self, now: Instant) -> list[Effect]:

@@ -20,6 +20,10 @@ from demesh.errors import ConfigError
 from demesh.wire.schema import Bounds
 
 HOURS = 24
+
+# A simulated meter changes all the time: shown every second, a day of a minute is a film.
+REPORT_S = 1
+
 SECONDS_MAX = 7 * 86_400  # a run longer than a week is an installation
 
 Percent = Annotated[int, Bounds(0, 1000)]

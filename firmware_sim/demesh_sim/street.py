@@ -197,7 +197,8 @@ def configuration(
     """The demesh.toml of a board, whose folder lies in that of the run."""
     lines = [
         "[device]",
-        *_entries(name=plan.name, driver="simulated", **{"class": plan.device_class}),
+        *_entries(name=plan.name, driver="simulated", report_s=scenarios.REPORT_S),
+        *_entries(**{"class": plan.device_class}),
         "[driver]",
         *_entries(
             scenario=str(folder / "scenario.toml"),

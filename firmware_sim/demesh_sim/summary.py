@@ -74,14 +74,16 @@ def franchise(body: GenesisBody) -> tuple[str, ...]:
         owned[names[device.certificate.owner]] += device.weight
     above = [f"{name} ({votes})" for name, votes in sorted(owned.items()) if votes > faulty]
     lines = [
-        f"{total} votes, one per board; {quorum} decide, so {faulty} boards may be broken, "
-        "silent or lying and nothing false is decided."
+        f"{total} votes, one per board; {quorum} of them decide. "
+        f"Up to {faulty} boards may be broken, silent or lying,",
+        "and still nothing false is decided and nothing stops.",
     ]
     if above:
-        lines.append(
-            f"Votes count boards, not yet owners: {' and '.join(above)} have more than {faulty}, "
-            "so this protects from faulty boards and not from a dishonest owner of so many."
-        )
+        lines += [
+            f"Votes count boards, not yet owners: {' and '.join(above)} have more than {faulty}. "
+            "So this",
+            "protects from faulty boards, and not from a dishonest owner of so many.",
+        ]
     return tuple(lines)
 
 

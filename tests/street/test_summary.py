@@ -43,7 +43,7 @@ def test_a_good_run_is_told_in_full_and_ends_with_0(chain):
 
 def test_the_franchise_is_explained_with_its_limits(chain):
     text = "\n".join(summary_of({name: chain.shelf() for name in NAMES}).franchise)
-    assert "8 votes, one per board; 6 decide, so 2 boards may be" in text
+    assert "8 votes, one per board; 6 of them decide. Up to 2 boards may be" in text
     assert "Ada (3) and Boris (3) have more than 2" in text
     assert "Chloe" not in text
 

@@ -71,7 +71,13 @@ def _open(path: Path, config: Config, factory: OpenDriver) -> Runtime:
         NodeIdentity(config.device.name, config.device.device_class, device_key, vote_key),
         genesis,
         store.load(),
-        NodeSettings(config.sell, config.buy, DELAY_FLOOR_MS[config.mesh.profile], os.urandom(32)),
+        NodeSettings(
+            config.sell,
+            config.buy,
+            DELAY_FLOOR_MS[config.mesh.profile],
+            os.urandom(32),
+            config.device.report_s * 1000,
+        ),
         now,
     )
     link = Link(
