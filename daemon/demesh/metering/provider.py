@@ -148,8 +148,12 @@ class Provider:
         return [self._keep(urgent=True)]
 
     def resume(self) -> list[Act]:
-        """After `restore`: whatever the device still does for this agreement ends (R-MET-18)."""
-        return [Actuate(self.agreement.id, 0)]
+        """After `restore`: whatever the device still does for this agreement ends (R-MET-18).
+
+        The jump of the pages is durable before the next one is sent, or a second crash would send
+        the same numbers again.
+        """
+        return [self._keep(urgent=True), Actuate(self.agreement.id, 0)]
 
     def channel(self, fact: ChannelFact, now: Instant) -> list[Act]:
         """What the ledger says of this agreement's channel."""

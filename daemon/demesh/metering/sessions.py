@@ -4,6 +4,8 @@ R-MET-27 An agreement is served on one channel, the first that names it and both
          other channel of this device is closed: by the payee at once, unclaimed.
 R-MET-28 Sessions and stray channels are bounded; above the bound an agreement ends before it began
          and a stray channel is left to its expiry.
+R-MET-29 The store keeps what it is given in order, so an entry that names a channel is never there
+         without the block that opened it: a channel that is not open after a restart is settled.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class Metering:
         self._strays: dict[bytes, Settlement] = {}
         self._shown: dict[bytes, tuple[object, ...]] = {}
         self._resuming: list[Act] = []
+        self._untold: dict[bytes, None] = {}  # sessions whose channel the ledger may have closed
         for space, key, value in kept:
             try:
                 session = self._restored(space, value, now)
@@ -67,6 +70,8 @@ class Metering:
             if session is not None:
                 self._sessions[key] = session
                 self._resuming += session.resume()
+                if session.channel_id:
+                    self._untold[key] = None
 
     def agreements(self) -> tuple[Agreement, ...]:
         """Those waiting for service or in service: what the market goes on counting with."""
@@ -142,14 +147,16 @@ class Metering:
         return self._done(session, [Send(_peer(session), end), *session.end(end, now)])
 
     def channel(self, fact: ChannelFact, time_s: int, now: Instant) -> list[Act]:
-        """A channel of this device changed on the ledger, or is open after a restart (R-MET-27).
+        """A channel of this device changed on the ledger, at mesh time `time_s`.
 
-        `time_s` is the mesh time at which that is known.
+        After a restart it is called for every open channel, before `tick` or `measured`: then a
+        session whose channel was not told of knows that it is settled (R-MET-29).
         """
         self._clock.told(time_s)
         session = self._sessions.get(fact.agreement)
         if session is not None and self._belongs(session, fact):
-            return self._resumed() + self._done(session, session.channel(fact, now))
+            self._untold.pop(fact.agreement, None)
+            return self._flows_off() + self._done(session, session.channel(fact, now))
         if not fact.open:
             self._strays.pop(fact.channel, None)
             return []
@@ -157,20 +164,21 @@ class Metering:
         if not mine or fact.channel in self._strays or len(self._strays) >= STRAYS_MAX:
             return []
         wait_ns = 0 if self.me == fact.payee else CLOSE_AFTER_NS
-        self._strays[fact.channel] = Settlement(fact.channel, now + wait_ns)
-        return self.tick(now)
+        stray = Settlement(fact.channel, now + wait_ns)
+        self._strays[fact.channel] = stray
+        return stray.tick(b"", now)
 
     def measured(self, measurement: Measurement, now: Instant) -> list[Act]:
         """A sample of the own meters."""
         registers = dict(measurement.flows)
-        acts = self._resumed()
+        acts = self._resumed(now)
         for id, session in list(self._sessions.items()):
             acts += self._done(session, session.measured(registers.get(id), now))
         return acts
 
     def tick(self, now: Instant) -> list[Act]:
         """Do what the time asks for."""
-        acts = self._resumed()
+        acts = self._resumed(now)
         for session in list(self._sessions.values()):
             acts += self._done(session, session.tick(now))
         for stray in self._strays.values():
@@ -199,9 +207,21 @@ class Metering:
             return Payer.restore(decode(PayerEntry, value), self._clock, now)
         return None
 
-    def _resumed(self) -> list[Act]:
+    def _flows_off(self) -> list[Act]:
         """Once, before anything else: flows of an earlier run end until their session goes on."""
         acts, self._resuming = self._resuming, []
+        return acts
+
+    def _resumed(self, now: Instant) -> list[Act]:
+        """Once, after the ledger told of every open channel: what it did not name is settled."""
+        acts = self._flows_off()
+        for id in self._untold:
+            session = self._sessions[id]
+            agreed = session.agreement
+            parties = (agreed.payer, agreed.provider)
+            gone = ChannelFact(session.channel_id, id, *parties, 0, 0, 0, True, False)
+            acts += self._done(session, session.channel(gone, now))
+        self._untold.clear()
         return acts
 
     def _belongs(self, session: Session, fact: ChannelFact) -> bool:
