@@ -138,11 +138,12 @@ class Mesh:
         roots = [str(self.plugins), *(root for root in sys.path if root)]
         return {**os.environ, "PYTHONPATH": os.pathsep.join(roots)}
 
-    def start(self, board: Board, *words: str) -> subprocess.Popen[str]:
-        """The daemon of a board, its standard error in `log.txt`."""
+    def start(self, board: Board, file_bytes_max: int | None = None) -> subprocess.Popen[str]:
+        """The daemon of a board, its standard error in `log.txt`; a limit acts as a full disk."""
+        limit = [] if file_bytes_max is None else ["prlimit", f"--fsize={file_bytes_max}"]
         with (board.folder / "log.txt").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "demesh", "run", "--config", str(board.config), *words],
+                [*limit, sys.executable, "-m", "demesh", "run", "--config", str(board.config)],
                 env=self.environment(),
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -28,6 +28,7 @@ class Watcher:
 
     def __init__(self, port: int) -> None:
         self.seen: list[tuple[str, Document]] = []
+        self.places: list[tuple[tuple[str, str], Document]] = []
         self.gone: list[bytes] = []
         self._new: queue.Queue[None] = queue.Queue()
         self._client = paho.Client(CallbackAPIVersion.VERSION2)
@@ -36,6 +37,13 @@ class Watcher:
         self._client.reconnect_delay_set(1, 1)
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self._client.publish(topic, payload, qos=1, retain=retain)
+
+    def topics(self, name: str) -> tuple[str, str]:
+        """Mesh and device as they stand in the topics of the board of that name."""
+        return next(place for place, d in self.places if d.get("name") == name)
 
     def close(self) -> None:
         self._client.disconnect()
@@ -66,7 +74,9 @@ class Watcher:
         if levels[3] == "gone":
             self.gone.append(message.payload)
         else:
-            self.seen.append(("/".join(levels[5:]), json.loads(message.payload)))
+            document = json.loads(message.payload)
+            self.seen.append(("/".join(levels[5:]), document))
+            self.places.append(((levels[2], levels[4]), document))
         self._new.put(None)
 
 
@@ -87,9 +97,9 @@ class Street:
         self.mesh = mesh
         self.running: dict[str, subprocess.Popen[str]] = {}
 
-    def start(self, *boards: Board) -> None:
+    def start(self, *boards: Board, file_bytes_max: int | None = None) -> None:
         for board in boards:
-            self.running[board.name] = self.mesh.start(board)
+            self.running[board.name] = self.mesh.start(board, file_bytes_max)
 
     def end(self, board: Board, number: signal.Signals) -> int:
         process = self.running.pop(board.name)
@@ -205,3 +215,66 @@ def test_a_broker_that_is_killed_and_restarted_stops_nobody_for_good(
     broker.start()
     watcher.until(lambda: all(watcher.heights(b) > height + 2 for b in boards), "blocks go on")
     assert all(process.poll() is None for process in street.running.values())
+
+
+def test_garbage_on_any_protocol_topic_is_counted_and_otherwise_ignored(
+    street: Street, watcher: Watcher
+) -> None:
+    boards = street.mesh.boards
+    street.start(*boards)
+    everybody_up(street, watcher)
+    mesh, victim = watcher.topics("board0")
+    _, peer = watcher.topics("board1")
+    junk = [b"", b"\xff", b"{}", bytes(300), b"\xd2\x84" + bytes(200), b"x" * 70_000]
+    for area in ("vote", "op", "tip", "card", "gone", f"to/{victim}"):
+        for sender in (peer, victim, "nobody", "a" * 300):
+            for payload in junk:
+                watcher.publish(f"demesh/1/{mesh}/{area}/{sender}", payload)
+    watcher.publish(f"demesh/1/{mesh}/card/{peer}", b"retained junk", retain=True)
+
+    def rejects() -> dict[str, int]:
+        counted: dict[str, int] = watcher.last("state", "board0").get("rejects", {})
+        return counted
+
+    watcher.until(
+        lambda: rejects().get("SHAPE", 0) >= 15 and rejects().get("SIZE", 0) >= 5,
+        f"junk by reject code: {rejects()}",
+    )
+    assert all(process.poll() is None for process in street.running.values())
+    for board in boards:
+        assert "Traceback" not in (board.folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)
+def test_a_full_disk_ends_the_daemon_in_one_line_with_74_and_with_room_it_goes_on(
+    street: Street, watcher: Watcher
+) -> None:
+    boards = street.mesh.boards
+    street.mesh.trade(boards[0], boards[1])
+    street.start(*boards[:3])
+    street.start(boards[3], file_bytes_max=60_000)
+    everybody_up(street, watcher)
+    full = street.running.pop(boards[3].name)
+    assert full.wait(PATIENCE_S) == 74
+    log = (boards[3].folder / "log.txt").read_text()
+    assert "Traceback" not in log
+    (told,) = [line for line in log.splitlines() if line.startswith("demesh: ")]
+    assert "votes.journal" in told or "ledger.db" in told
+    watcher.seen.clear()
+    street.start(boards[3])
+    everybody_up(street, watcher)
+    height = watcher.heights(boards[3])
+    watcher.until(lambda: watcher.heights(boards[3]) > height, "blocks go on, on that board")
+
+
+def test_a_daemon_ends_in_time_when_its_broker_answers_nothing_any_more(
+    street: Street, watcher: Watcher, broker: BrokerProcess
+) -> None:
+    board = street.mesh.boards[0]
+    street.start(board)
+    watcher.until(lambda: bool(watcher.last("state", board.name)), "a state of the board")
+    broker.freeze()
+    begun = time.monotonic()
+    assert street.end(board, signal.SIGTERM) == 0
+    assert time.monotonic() - begun < 15
+    broker.stop(kill=True)

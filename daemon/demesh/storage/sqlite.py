@@ -35,6 +35,7 @@ INSERT INTO blocks VALUES (?, ?, ?) ON CONFLICT (height) DO UPDATE SET
 
 HINTS = {
     "SQLITE_FULL": "the disk is full; make room and start again",
+    "SQLITE_IOERR": "the disk is full or failing; look at it, then start again",
     "SQLITE_BUSY": "another program has it locked; end that one",
     "SQLITE_CORRUPT": "move it away; blocks come back from the peers",
     "SQLITE_NOTADB": "move it away; blocks come back from the peers",

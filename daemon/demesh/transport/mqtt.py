@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -108,7 +109,8 @@ class MqttTransport:
 
     def _down(self, error: aiomqtt.MqttError, waited_s: float) -> None:
         """Say once what is wrong; before the first connection, give up in time."""
-        url, reason = self._link.url, str(error) or type(error).__name__
+        # Without the number in front: "[Errno 111] Connection refused".
+        url, reason = self._link.url, re.sub(r"^\[[^]]*\] ", "", str(error))
         code = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
         if not self._was_up:
             if _value(code) in LOGIN_REFUSED:
