@@ -1,5 +1,6 @@
 """Byzantine-tolerant decisions as pure state machines: standard library only, no I/O, no clock."""
 
+from demesh_consensus.chain import Tip
 from demesh_consensus.effects import (
     Application,
     AskBlocks,
@@ -16,7 +17,8 @@ from demesh_consensus.effects import (
     Refused,
     StandingStill,
 )
-from demesh_consensus.simplex import Simplex, Timing, Tip
+from demesh_consensus.pacemaker import Timing
+from demesh_consensus.simplex import Simplex
 from demesh_consensus.types import (
     Block,
     Certificate,

@@ -34,9 +34,9 @@ class MeshClock:
         """Mesh time in whole seconds."""
         return self._read_ns(now) // SECOND
 
-    def accepts(self, time_s: int, parent_s: int, now: Instant) -> bool:
-        """May a voter notarize a block with this time on a parent with that one?"""
-        return parent_s <= time_s <= self.read_s(now) + SLACK_S
+    def accepts(self, time_s: int, now: Instant) -> bool:
+        """May a voter notarize a block of this time yet?"""
+        return time_s <= self.read_s(now) + SLACK_S
 
     def finalized(self, time_s: int, now: Instant) -> None:
         """Follow a finalized block's time from below."""

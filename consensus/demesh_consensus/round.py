@@ -85,3 +85,89 @@ class Round:
     def nullified(self) -> bool:
         """Quorum weight skipped this view."""
         return StatementKind.NULLIFY in self.certificates
+
+
+class Rounds:
+    """All views in memory, by number; what they say together. Nothing here votes."""
+
+    __slots__ = ("_rounds", "_voters")
+
+    def __init__(self, voters: Voters) -> None:
+        self._voters = voters
+        self._rounds: dict[int, Round] = {}
+
+    def at(self, view: int) -> Round:
+        """The round of a view, made if need be."""
+        if view not in self._rounds:
+            self._rounds[view] = Round(self._voters)
+        return self._rounds[view]
+
+    def get(self, view: int) -> Round | None:
+        """The round of a view, if anything was heard of it."""
+        return self._rounds.get(view)
+
+    def above(self, view: int) -> list[tuple[int, Round]]:
+        """Rounds of later views, ascending."""
+        return [(v, self._rounds[v]) for v in sorted(self._rounds) if v > view]
+
+    def prune(self, view: int) -> None:
+        """Forget all up to a view."""
+        self._rounds = {v: r for v, r in self._rounds.items() if v > view}
+
+    def said(self, voter: int | None, view: int, kind: StatementKind) -> Vote | None:
+        """What a voter said of this kind in a view."""
+        round_ = self._rounds.get(view)
+        return round_.said(voter, kind) if round_ and voter is not None else None
+
+    def latest_votes(self, voter: int) -> tuple[Vote, ...]:
+        """The voter's latest vote of each kind."""
+        latest: dict[StatementKind, Vote] = {}
+        for view in sorted(self._rounds):
+            for vote in self._rounds[view].votes_of(voter):
+                latest[vote.statement.kind] = vote
+        return tuple(latest.values())
+
+    def weight_from(self, view: int) -> int:
+        """Weight of all who said anything in this view or later (R-CON-7)."""
+        voices: set[int] = set()
+        for number, round_ in self._rounds.items():
+            if number >= view:
+                voices |= round_.voices()
+        return sum(self._voters.weights[voter] for voter in voices)
+
+    def last_certified(self, view: int) -> int | None:
+        """The highest view from `view` on that has any certificate (R-CON-1)."""
+        certified = (v for v, r in self._rounds.items() if v >= view and r.certificates)
+        return max(certified, default=None)
+
+    def last_notarized(self, floor: int) -> int:
+        """The highest notarized view above `floor`, else `floor`."""
+        return max((v for v, r in self._rounds.items() if v > floor and r.notarized), default=floor)
+
+    def last_finalization(self, floor: int) -> Certificate | None:
+        """The highest finalization above `floor`."""
+        for _, round_ in reversed(self.above(floor)):
+            if final := round_.certificates.get(StatementKind.FINALIZE):
+                return final
+        return None
+
+    def skipped(self, after: int, before: int) -> bool:
+        """Is every view between these two nullified?"""
+        return all(
+            (round_ := self._rounds.get(view)) is not None and round_.nullified
+            for view in range(after + 1, before)
+        )
+
+    def parent_view(self, view: int, floor: int) -> int | None:
+        """The highest certified view below `view`, all between nullified; None if one lacks."""
+        for candidate in range(view - 1, floor, -1):
+            round_ = self._rounds.get(candidate)
+            if round_ is not None and round_.notarized:
+                return candidate
+            if round_ is None or not round_.nullified:
+                return None
+        return floor
+
+    def proposed(self) -> dict[bytes, Proposal]:
+        """Proposals at hand by the digest of their block."""
+        return {r.digest: r.proposal for r in self._rounds.values() if r.proposal}

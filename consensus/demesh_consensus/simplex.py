@@ -15,8 +15,7 @@ will do.
     R-CON-4  finalize  what I notarized once I hold its notarization, unless I nullified the view
     R-CON-5  nullify   the current view, unless I finalized it: timer, invalid proposal, double
                        proposal, the leader's own nullify, more than f weight nullifying
-    R-CON-6  timers    2D for the proposal, 3D for the view; D follows lateness, x 1.5 per
-                       unfinalized view, capped
+    R-CON-6  timers    2D for the proposal, 3D for the view: see `pacemaker`
     R-CON-7  quiet     timers run only with work (`_working`)
     R-CON-8  standstill, R-CON-9 tip, R-CON-12 backfill: see `catchup`
     R-CON-10 durable   every `Broadcast` of an own vote follows its `Record`; no vote before quorum
@@ -29,11 +28,10 @@ proposal are verified here.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from demesh_consensus.catchup import Catchup
+from demesh_consensus.chain import Chain, Tip
 from demesh_consensus.clock import MeshClock
 from demesh_consensus.effects import (
     Application,
@@ -48,8 +46,10 @@ from demesh_consensus.effects import (
     Refused,
     StandingStill,
 )
+from demesh_consensus.pacemaker import Pacemaker, Timing
+from demesh_consensus.proposals import is_good, judge, justification, place_of
 from demesh_consensus.recall import Recall
-from demesh_consensus.round import Round
+from demesh_consensus.round import Round, Rounds
 from demesh_consensus.types import (
     Block,
     Certificate,
@@ -70,34 +70,6 @@ VIEWS_AHEAD_MAX = 64
 # voter; a second is about ten views at full speed.
 VIEWS_KEPT = 16
 
-# Certificates carried inside a proposal, in bytes; a long run of skipped views goes ahead of it.
-JUSTIFICATION_BYTES_MAX = 16 * 1024
-
-# What one signature of a certificate costs on the wire, with its share of the envelope.
-_SIGNATURE_BYTES = 72
-
-# Lateness samples that D follows; the greatest of 32 stands for the 99th percentile.
-_SAMPLES = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Bounds of D, the time one hop is given (R-CON-6)."""
-
-    delay_min: Instant = 250_000_000
-    delay_max: Instant = 8_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Tip:
-    """The latest finalized block: all that the next one needs."""
-
-    view: int
-    height: int
-    time_s: int
-    digest: bytes
-    certificate: Certificate | None
-
 
 class Simplex:
     """One voter, or (me = None) one observer, in one epoch."""
@@ -114,36 +86,39 @@ class Simplex:
         now: Instant,
         restored: Sequence[Vote | Proposal] = (),
     ) -> None:
-        self.voters, self.me, self.tip, self.timing = voters, me, tip, timing
+        self.voters, self.me = voters, me
         self.clock = MeshClock(tip.time_s, now)
         self.view = tip.view + 1
-        self._crypto, self._application = crypto, application
-        self._rounds: dict[int, Round] = {}
-        self._blocks: dict[bytes, Block] = {}  # executed, above the tip
-        self._since: Instant | None = None  # when work began in this view
-        self._tail_at: Instant = now  # when the unfinalized tail was notarized
-        self._lateness: deque[Instant] = deque(maxlen=_SAMPLES)
         self.recall = Recall(voters, me, tip.view)
         self.catchup = Catchup(voters, me, salt, timing.delay_min)
-        self._restore(restored, now)
+        self._crypto, self._application = crypto, application
+        self._chain = Chain(tip, application)
+        self._rounds = Rounds(voters)
+        self._pace = Pacemaker(timing, now)
+        self._restore(restored)
+        self.catchup.start(tip.certificate, now)
 
-    def _restore(self, entries: Sequence[Vote | Proposal], now: Instant) -> None:
+    def _restore(self, entries: Sequence[Vote | Proposal]) -> None:
         """Take back what the journal says I said; being in a view again needs no certificate."""
         for entry in entries:
             vote = entry if isinstance(entry, Vote) else entry.vote
-            view = vote.statement.view
-            if view <= self.tip.view - VIEWS_KEPT or vote.statement.epoch != self.voters.epoch:
+            statement = vote.statement
+            if statement.view <= self.tip.view - VIEWS_KEPT or statement.epoch != self.voters.epoch:
                 continue
-            round_ = self._round(view)
+            round_ = self._rounds.at(statement.view)
             if isinstance(entry, Proposal):
-                round_.proposal, round_.digest = entry, vote.statement.digest
+                round_.proposal, round_.digest = entry, statement.digest
             round_.add(vote)
             if vote.voter == self.me:
                 # Who finalized a view held its notarization, and so had left it.
-                self.view = max(self.view, view + (vote.statement.kind is FINALIZE))
-        self.catchup.start(self.tip.certificate, now)
+                self.view = max(self.view, statement.view + (statement.kind is FINALIZE))
 
-    # -- what the host tells ----------------------------------------------------------------------
+    # -- what the host sees and tells -------------------------------------------------------------
+
+    @property
+    def tip(self) -> Tip:
+        """The latest finalized block."""
+        return self._chain.tip
 
     @property
     def voting(self) -> bool:
@@ -159,7 +134,7 @@ class Simplex:
             return [Refused(Refusal.STALE)]
         if statement.view > self.view + VIEWS_AHEAD_MAX:
             return [Refused(Refusal.AHEAD)]
-        if vote.voter == self.me and (alien := self._alien(vote)):
+        if alien := self._alien(vote):
             return alien
         return self._count(vote, now) + self._advance(now)
 
@@ -168,28 +143,24 @@ class Simplex:
         block, vote = proposal.block, proposal.vote
         digest = self._crypto.digest(block)
         stated = Statement(NOTARIZE, self.voters.epoch, block.view, digest)
-        if vote.statement != stated or vote.voter != self.voters.leader(block.view):
+        of_leader = vote.statement == stated and vote.voter == self.voters.leader(block.view)
+        if not of_leader or block.epoch != self.voters.epoch:
             return [Refused(Refusal.INVALID)]
         if block.view <= self.tip.view:
             return [Refused(Refusal.STALE)]
         if block.view > self.view + VIEWS_AHEAD_MAX:
             return [Refused(Refusal.AHEAD)]
-        round_ = self._round(block.view)
-        known = round_.proposal is not None and round_.digest == digest
+        round_ = self._rounds.get(block.view)
+        known = round_ is not None and round_.proposal is not None and round_.digest == digest
         if not known and not self._crypto.verify(vote.voter, stated, vote.signature):
             return [Refused(Refusal.INVALID)]
+        if alien := self._alien(vote):
+            return alien
+        self._keep(proposal, digest, now)
         effects: list[Effect] = []
-        if round_.proposal is None:
-            round_.proposal, round_.digest = proposal, digest
-            self._note_lateness(block.view, now)
-        elif round_.digest != digest:
-            round_.spoiled = True
-            if round_.notarized == digest:  # quorum weight took the other one: keep what is needed
-                round_.proposal, round_.digest = proposal, digest
         for certificate in proposal.justification:
             effects += self._take(certificate, now)
-        if vote.voter != self.me:
-            effects += self._count(vote, now)
+        effects += self._count(vote, now)
         return effects + self._advance(now)
 
     def receive_certificate(
@@ -197,35 +168,31 @@ class Simplex:
     ) -> list[Effect]:
         """A certificate from anybody; `live` is False for a retained one."""
         statement = certificate.statement
-        if statement.kind is FINALIZE and live:
+        if not self._good(certificate):
+            return [Refused(Refusal.CERTIFICATE)]
+        if live and statement.kind is FINALIZE:
             self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
-        if statement.view > self.tip.view:
+        if live and statement.view > self.tip.view:
             self.catchup.heard(statement)
-        elif statement.kind is not FINALIZE:
-            return [Refused(Refusal.STALE)]
         return self._take(certificate, now) + self._advance(now)
 
     def receive_blocks(
         self, blocks: Sequence[Block], certificate: Certificate, now: Instant
     ) -> list[Effect]:
         """An answer to AskBlocks: a hash chain and the finalization of its last block."""
-        chain = [(self._crypto.digest(block), block) for block in blocks]
-        chain = [link for link in chain if link[1].height > self.tip.height]
-        if not chain:
-            return [Refused(Refusal.STALE)]
-        parent, height = self.tip.digest, self.tip.height
-        for digest, block in chain:
-            if block.parent != parent or block.height != height + 1:
-                return [Refused(Refusal.INVALID)]
-            parent, height = digest, block.height
-        statement = certificate.statement
-        if statement.kind is not FINALIZE or statement.digest != parent:
+        links = self._chain.links(blocks, self._crypto)
+        if links is None:
             return [Refused(Refusal.INVALID)]
-        if not self._certified(certificate):
+        if not links:
+            return [Refused(Refusal.STALE)]
+        statement = certificate.statement
+        if statement.kind is not FINALIZE or statement.digest != links[-1][0]:
+            return [Refused(Refusal.INVALID)]
+        if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]
-        for digest, block in chain:
-            held = self._execute(block, digest)
-            assert held, f"finalized block {block.height} gives another state root here"
+        for digest, block in links:
+            executed = self._chain.execute(block, digest)
+            assert executed, f"finalized block {block.height} gives another state root here"
         return self._finalize(certificate, now) + self._advance(now)
 
     def receive_recalled(
@@ -241,11 +208,7 @@ class Simplex:
 
     def votes_of(self, voter: int) -> tuple[Vote, ...]:
         """The voter's latest vote of each kind that I hold, for its recall."""
-        latest: dict[StatementKind, Vote] = {}
-        for view in sorted(self._rounds):
-            for vote in self._rounds[view].votes_of(voter):
-                latest[vote.statement.kind] = vote
-        return tuple(latest.values())
+        return self._rounds.latest_votes(voter)
 
     def tick(self, now: Instant) -> list[Effect]:
         """Time passed, or the application has new work."""
@@ -253,99 +216,81 @@ class Simplex:
 
     def deadline(self) -> Instant | None:
         """When `tick` is needed next."""
-        times = [*self.catchup.deadlines(), *self.recall.deadlines()]
-        if self._since is not None:
-            round_ = self._rounds.get(self.view)
+        times: list[Instant | None] = [*self.catchup.deadlines(), *self.recall.deadlines()]
+        if self._pace.since is not None:
             if self.voting and self._may_nullify():
-                waits = 2 if round_ is None or round_.proposal is None else 3
-                times.append(self._since + waits * self._delay())
-        elif self._tail_view() > self.tip.view:
-            times.append(self._tail_at + 2 * self._delay())
-        wake_s = self._application.wake_s(self._tail_digest())
-        if wake_s is not None and self._since is None:
-            due = self.clock.instant_of(wake_s)
-            if due is not None:
-                times.append(due)
-        return min(times) if times else None
+                times.append(self._view_ends())
+        else:
+            if self._tail_view() > self.tip.view:
+                times.append(self._pace.tail_due(self._delay()))
+            wake_s = self._application.wake_s(self._tail_digest())
+            if wake_s is not None:
+                times.append(self.clock.instant_of(wake_s))
+        return min((time for time in times if time is not None), default=None)
 
     def journal(self) -> tuple[Vote | Proposal, ...]:
         """All own votes and held blocks that a restart still needs (above the tip)."""
         entries: list[Vote | Proposal] = []
-        for view in sorted(self._rounds):
-            if view <= self.tip.view or self.me is None:
-                continue
-            round_ = self._rounds[view]
-            if round_.proposal and round_.said(self.me, NOTARIZE):
-                entries.append(round_.proposal)
-            entries.extend(round_.votes_of(self.me))
+        if self.me is not None:
+            for _, round_ in self._rounds.above(self.tip.view):
+                if round_.proposal and round_.said(self.me, NOTARIZE):
+                    entries.append(round_.proposal)
+                entries.extend(round_.votes_of(self.me))
         return tuple(entries)
 
     # -- counting ---------------------------------------------------------------------------------
 
-    def _round(self, view: int) -> Round:
-        if view not in self._rounds:
-            self._rounds[view] = Round(self.voters)
-        return self._rounds[view]
+    def _keep(self, proposal: Proposal, digest: bytes, now: Instant) -> None:
+        """The first proposal of a view; of two, the one that quorum weight took."""
+        view = proposal.block.view
+        round_ = self._rounds.at(view)
+        if round_.proposal is None:
+            round_.proposal, round_.digest = proposal, digest
+            if view == self.view:
+                self._pace.proposal_came(now)
+        elif round_.digest != digest:
+            round_.spoiled = True
+            if round_.notarized == digest:
+                round_.proposal, round_.digest = proposal, digest
 
     def _count(self, vote: Vote, now: Instant) -> list[Effect]:
-        outcome = self._round(vote.statement.view).add(vote)
+        outcome = self._rounds.at(vote.statement.view).add(vote)
         if isinstance(outcome, Misbehaved):
             return [outcome]
-        if isinstance(outcome, Certificate):
-            return self._hold(outcome, now)
-        return []
+        return self._hold(outcome, now) if outcome else []
 
     def _take(self, certificate: Certificate, now: Instant) -> list[Effect]:
         """A certificate that others sent: hold it if it is new and good."""
         statement = certificate.statement
-        if statement.view <= self.tip.view or statement.epoch != self.voters.epoch:
+        if statement.view <= self.tip.view:
             return []
         round_ = self._rounds.get(statement.view)
         if round_ and statement.kind in round_.certificates:
             return []
-        if not self._certified(certificate):
+        if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]
         return self._hold(certificate, now)
 
-    def _certified(self, certificate: Certificate) -> bool:
-        """Quorum weight of distinct voters signed; votes already counted are not verified again."""
-        statement = certificate.statement
-        if (statement.digest == b"") != (statement.kind is NULLIFY):
-            return False
-        weight, before = 0, -1
-        round_ = self._rounds.get(statement.view)
-        for voter, signature in certificate.signatures:
-            if not before < voter < len(self.voters.weights):
-                return False
-            held = round_.said(voter, statement.kind) if round_ else None
-            known = held is not None and (held.statement, held.signature) == (statement, signature)
-            if not known and not self._crypto.verify(voter, statement, signature):
-                return False
-            weight, before = weight + self.voters.weights[voter], voter
-        return weight >= self.voters.quorum
+    def _good(self, certificate: Certificate) -> bool:
+        round_ = self._rounds.get(certificate.statement.view)
+        return is_good(certificate, self.voters, self._crypto, round_)
 
     def _hold(self, certificate: Certificate, now: Instant) -> list[Effect]:
         statement = certificate.statement
-        tail = self._tail_view()
-        self._round(statement.view).certificates[statement.kind] = certificate
-        if statement.kind is NOTARIZE and statement.view > tail:
-            self._tail_at = now
-        if statement.kind is FINALIZE:
-            return self._finalize(certificate, now)
-        return []
+        if statement.kind is NOTARIZE and statement.view > self._tail_view():
+            self._pace.tail_grew(now)
+        self._rounds.at(statement.view).certificates[statement.kind] = certificate
+        return self._finalize(certificate, now) if statement.kind is FINALIZE else []
 
     def _alien(self, vote: Vote) -> list[Effect]:
-        """Quarantine, if this vote of mine is one that my journal lacks (R-CON-10)."""
-        assert self.me is not None
+        """Quarantine, if this is a vote of mine that my journal lacks (R-CON-10)."""
         statement = vote.statement
         if vote.voter != self.me or statement.view <= self.recall.floor:
             return []
+        if statement.view <= self.tip.view - VIEWS_KEPT or self.recall.quarantined:
+            return []  # too long ago to remember, or known
         held = self._said(statement.view, statement.kind)
-        if held is None and statement.view <= self.tip.view - VIEWS_KEPT:
-            return []  # too long ago to remember
         if held is not None and held.statement == statement:
-            return []
-        if self.recall.quarantined:
             return []
         self.recall.quarantined = True
         return [Quarantined(vote)]
@@ -360,14 +305,14 @@ class Simplex:
             self._enter()
             effects += self._finalize_votes(now)
             effects += self._notarize(now)
-            self._run_timers(now)
+            self._pace.work(self._working(now), now)
             effects += self._nullify(now)
             effects += self._propose(now)
             if before == (len(effects), self.view):
                 break
-        if self._target() is None:
+        if self._rounds.last_finalization(self.tip.view) is None:
             self.catchup.found()
-        standing = self._since is not None or self._tail_view() > self.tip.view
+        standing = self._pace.since is not None or self._tail_view() > self.tip.view
         still = self.catchup.standing_for(standing, now)
         if still is not None:
             effects += [StandingStill(still), *self._repeat()]
@@ -375,161 +320,82 @@ class Simplex:
 
     def _enter(self) -> None:
         """R-CON-1."""
-        ahead = [v for v, r in self._rounds.items() if v >= self.view and r.certificates]
-        if ahead or self.view <= self.tip.view:
-            self.view = max([*ahead, self.tip.view]) + 1
-            self._since = None
+        certified = self._rounds.last_certified(self.view)
+        if certified is not None or self.view <= self.tip.view:
+            self.view = max(certified or 0, self.tip.view) + 1
+            self._pace.entered()
 
     def _propose(self, now: Instant) -> list[Effect]:
         """R-CON-2."""
-        if not self.voting or self.voters.leader(self.view) != self.me or self._since is None:
+        if not self.voting or self.voters.leader(self.view) != self.me or self._pace.since is None:
             return []
-        if self._said_anything(self.view):
+        parent_view = self._rounds.parent_view(self.view, self.tip.view)
+        if parent_view is None or any(self._said(self.view, kind) for kind in StatementKind):
             return []
-        parent_view = self._parent_view()
-        if parent_view is None:
+        on = self._rounds.at(parent_view).notarized if parent_view > self.tip.view else None
+        parent = on or self.tip.digest
+        place = place_of(parent, self._chain, self._rounds)
+        if place is None:
             return []
-        parent = self._round(parent_view).notarized if parent_view > self.tip.view else None
-        parent = parent or self.tip.digest
-        if not self._holds(parent):
-            return []
-        block = self._build(parent_view, parent, now)
+        height, time_s = place[0] + 1, max(place[1], self.clock.read_s(now))
+        ops, root = self._application.build(parent, time_s)
+        epoch = self.voters.epoch
+        block = Block(epoch, self.view, parent_view, parent, height, time_s, ops, root)
         digest = self._crypto.digest(block)
-        executed = self._execute(block, digest)
+        executed = self._chain.execute(block, digest)
         assert executed, "my own block does not execute"
-        statement = Statement(NOTARIZE, self.voters.epoch, self.view, digest)
+        statement = Statement(NOTARIZE, epoch, self.view, digest)
         vote = Vote(statement, self.me, self._crypto.sign(statement))
-        ahead, inline = self._justification(parent_view)
+        ahead, inline = justification(parent_view, self.view, self._chain, self._rounds)
         proposal = Proposal(block, inline, vote)
-        round_ = self._round(self.view)
+        round_ = self._rounds.at(self.view)
         round_.proposal, round_.digest = proposal, digest
         effects: list[Effect] = [Record(proposal), *map(Broadcast, ahead), Broadcast(proposal)]
         return effects + self._count(vote, now)
-
-    def _build(self, parent_view: int, parent: bytes, now: Instant) -> Block:
-        height, time_s = self.tip.height, self.tip.time_s
-        if parent != self.tip.digest:
-            height, time_s = self._blocks[parent].height, self._blocks[parent].time_s
-        time_s = max(time_s, self.clock.read_s(now))
-        ops, root = self._application.build(parent, time_s)
-        return Block(
-            self.voters.epoch, self.view, parent_view, parent, height + 1, time_s, ops, root
-        )
-
-    def _parent_view(self) -> int | None:
-        """The highest certified view above which all are nullified; None while one is missing."""
-        for view in range(self.view - 1, self.tip.view, -1):
-            round_ = self._rounds.get(view)
-            if round_ and round_.notarized:
-                return view
-            if not round_ or not round_.nullified:
-                return None
-        return self.tip.view
-
-    def _justification(
-        self, parent_view: int
-    ) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
-        """What shows that the parent is right: (to send ahead, to carry inside)."""
-        first = (
-            self.tip.certificate
-            if parent_view == self.tip.view
-            else self._rounds[parent_view].certificates[NOTARIZE]
-        )
-        skipped = [
-            self._rounds[view].certificates[NULLIFY] for view in range(parent_view + 1, self.view)
-        ]
-        certificates = [c for c in (first, *skipped) if c is not None]
-        room, cut = JUSTIFICATION_BYTES_MAX, 0
-        for certificate in reversed(certificates):
-            room -= 64 + _SIGNATURE_BYTES * len(certificate.signatures)
-            if room < 0:
-                break
-            cut += 1
-        split = len(certificates) - cut
-        return tuple(certificates[:split]), tuple(certificates[split:])
 
     def _notarize(self, now: Instant) -> list[Effect]:
         """R-CON-3."""
         round_ = self._rounds.get(self.view)
         if not self.voting or round_ is None or round_.proposal is None or round_.spoiled:
             return []
-        assert self.me is not None
-        if round_.said(self.me, NOTARIZE) or round_.said(self.me, NULLIFY):
+        if self._said(self.view, NOTARIZE) or self._said(self.view, NULLIFY):
             return []
-        verdict = self._judge(round_.proposal.block, round_.digest, now)
-        if verdict is None:
-            return []
+        block, digest = round_.proposal.block, round_.digest
+        verdict = judge(block, digest, self._chain, self._rounds, self.clock, now)
         if not verdict:
-            round_.spoiled = True
+            round_.spoiled = verdict is False
             return []
-        statement = Statement(NOTARIZE, self.voters.epoch, self.view, round_.digest)
+        statement = Statement(NOTARIZE, self.voters.epoch, self.view, digest)
         return [Record(round_.proposal), *self._cast(statement, now)]
-
-    def _judge(self, block: Block, digest: bytes, now: Instant) -> bool | None:
-        """Is this block a valid next one? None: cannot be said yet."""
-        if block.epoch != self.voters.epoch or block.closing or block.parent_view >= block.view:
-            return False
-        if block.parent_view < self.tip.view:
-            return False
-        if block.parent_view == self.tip.view:
-            if block.parent != self.tip.digest:
-                return False
-            height, time_s = self.tip.height, self.tip.time_s
-        else:
-            held = self._rounds.get(block.parent_view)
-            if held is None or held.notarized is None:
-                return None
-            if held.notarized != block.parent:
-                return False
-            if not self._holds(block.parent):
-                return None
-            height = self._blocks[block.parent].height
-            time_s = self._blocks[block.parent].time_s
-        for view in range(block.parent_view + 1, block.view):
-            skipped = self._rounds.get(view)
-            if skipped is None or not skipped.nullified:
-                return None
-        if block.height != height + 1 or block.time_s < time_s:
-            return False
-        if not self.clock.accepts(block.time_s, time_s, now):
-            return None
-        return self._execute(block, digest)
 
     def _finalize_votes(self, now: Instant) -> list[Effect]:
         """R-CON-4."""
         effects: list[Effect] = []
-        if not self.voting:
-            return effects
-        for view in sorted(v for v in self._rounds if v > self.tip.view):
-            round_ = self._rounds[view]
+        for view, round_ in self._rounds.above(self.tip.view) if self.voting else ():
             digest, mine = round_.notarized, self._said(view, NOTARIZE)
             if digest is None or mine is None or mine.statement.digest != digest:
                 continue
-            if self._said(view, NULLIFY) or self._said(view, FINALIZE):
-                continue
-            effects += self._cast(Statement(FINALIZE, self.voters.epoch, view, digest), now)
+            if not self._said(view, NULLIFY) and not self._said(view, FINALIZE):
+                effects += self._cast(Statement(FINALIZE, self.voters.epoch, view, digest), now)
         return effects
 
     def _nullify(self, now: Instant) -> list[Effect]:
         """R-CON-5."""
         if not self.voting or not self._may_nullify():
             return []
+        ends = self._view_ends()
         round_ = self._rounds.get(self.view)
-        leader = self.voters.leader(self.view)
-        late = False
-        if self._since is not None:
-            missing = round_ is None or round_.proposal is None
-            late = now >= self._since + (2 if missing else 3) * self._delay()
-        if not late and (
-            round_ is None
-            or not (
-                round_.spoiled
-                or round_.said(leader, NULLIFY)
-                or round_.weight_nullifying() > self.voters.faulty_max
-            )
-        ):
+        if (ends is None or now < ends) and (round_ is None or not self._hopeless(round_)):
             return []
         return self._cast(Statement(NULLIFY, self.voters.epoch, self.view), now)
+
+    def _hopeless(self, round_: Round) -> bool:
+        """A reason to skip the current view before its time is up."""
+        return (
+            round_.spoiled
+            or round_.said(self.voters.leader(self.view), NULLIFY) is not None
+            or round_.weight_nullifying() > self.voters.faulty_max
+        )
 
     def _may_nullify(self) -> bool:
         return not (self._said(self.view, NULLIFY) or self._said(self.view, FINALIZE))
@@ -541,51 +407,31 @@ class Simplex:
         return [Record(vote), Broadcast(vote), *self._count(vote, now)]
 
     def _said(self, view: int, kind: StatementKind) -> Vote | None:
-        round_ = self._rounds.get(view)
-        return round_.said(self.me, kind) if round_ and self.me is not None else None
+        return self._rounds.said(self.me, view, kind)
 
-    def _said_anything(self, view: int) -> bool:
-        return any(self._said(view, kind) for kind in StatementKind)
-
-    # -- timers -----------------------------------------------------------------------------------
+    # -- time and work ----------------------------------------------------------------------------
 
     def _delay(self) -> Instant:
-        """D for the current view, in ns (R-CON-6)."""
-        delay = max(self.timing.delay_min, *self._lateness, 0)
-        for _ in range(self.view - self.tip.view - 1):
-            delay = min(delay * 3 // 2, self.timing.delay_max)
-            if delay == self.timing.delay_max:
-                break
-        return min(delay, self.timing.delay_max)
+        return self._pace.delay(self.view - self.tip.view - 1)
 
-    def _note_lateness(self, view: int, now: Instant) -> None:
-        if view == self.view and self._since is not None:
-            self._lateness.append(min(now - self._since, self.timing.delay_max // 4))
-
-    def _run_timers(self, now: Instant) -> None:
-        if not self._working(now):
-            self._since = None
-        elif self._since is None:
-            self._since = now
+    def _view_ends(self) -> Instant | None:
+        round_ = self._rounds.get(self.view)
+        proposed = round_ is not None and round_.proposal is not None
+        return self._pace.view_ends(proposed, self._delay())
 
     def _working(self, now: Instant) -> bool:
         """R-CON-7: is there a reason for this view to end?"""
         if self._application.has_work(self._tail_digest(), self.clock.read_s(now)):
             return True
-        if self._tail_view() > self.tip.view and now >= self._tail_at + 2 * self._delay():
+        if self._tail_view() > self.tip.view and now >= self._pace.tail_due(self._delay()):
             return True
-        voices: set[int] = set()
-        for view, round_ in self._rounds.items():
-            if view >= self.view:
-                voices |= round_.voices()
-        return sum(self.voters.weights[voter] for voter in voices) > self.voters.faulty_max
+        return self._rounds.weight_from(self.view) > self.voters.faulty_max
 
     def _repeat(self) -> list[Effect]:
         """R-CON-8: all that may help somebody to move on."""
         certificates = [self.tip.certificate] if self.tip.certificate else []
         effects: list[Effect] = []
-        for view in sorted(v for v in self._rounds if v > self.tip.view):
-            round_ = self._rounds[view]
+        for view, round_ in self._rounds.above(self.tip.view):
             certificates += [c for _, c in sorted(round_.certificates.items())]
             if round_.proposal and self.catchup.my_turn(view):
                 effects.append(Broadcast(round_.proposal))
@@ -598,78 +444,27 @@ class Simplex:
     # -- blocks -----------------------------------------------------------------------------------
 
     def _tail_view(self) -> int:
-        return max(
-            (v for v, r in self._rounds.items() if v > self.tip.view and r.notarized),
-            default=self.tip.view,
-        )
+        return self._rounds.last_notarized(self.tip.view)
 
     def _tail_digest(self) -> bytes:
         """The highest notarized block that is executed here, else the tip."""
-        for view in sorted((v for v in self._rounds if v > self.tip.view), reverse=True):
-            digest = self._rounds[view].notarized
-            if digest and digest in self._blocks:
-                return digest
+        for _, round_ in reversed(self._rounds.above(self.tip.view)):
+            if round_.notarized and self._chain.place(round_.notarized):
+                return round_.notarized
         return self.tip.digest
 
-    def _holds(self, digest: bytes) -> bool:
-        """Is this block executed here, now that all that came may be used?"""
-        if digest in (self.tip.digest, *self._blocks):
-            return True
-        return self._chain(digest) is not None
-
-    def _execute(self, block: Block, digest: bytes) -> bool:
-        if digest in self._blocks:
-            return True
-        if not self._application.execute(block, digest):
-            return False
-        self._blocks[digest] = block
-        return True
-
-    def _chain(self, digest: bytes) -> list[tuple[bytes, Block]] | None:
-        """Blocks from above the tip up to this one, all executed; None if one is missing."""
-        proposed = {r.digest: r.proposal.block for r in self._rounds.values() if r.proposal}
-        chain: list[tuple[bytes, Block]] = []
-        while digest != self.tip.digest:
-            block = self._blocks.get(digest) or proposed.get(digest)
-            if block is None or block.view <= self.tip.view:
-                return None
-            chain.append((digest, block))
-            digest = block.parent
-        chain.reverse()
-        height = self.tip.height
-        for digest, block in chain:
-            if block.height != height + 1 or not self._execute(block, digest):
-                return None
-            height += 1
-        return chain
-
-    def _target(self) -> Certificate | None:
-        """The highest finalization whose block is not here yet."""
-        finals = (
-            (v, c)
-            for v, r in self._rounds.items()
-            if v > self.tip.view and (c := r.certificates.get(FINALIZE))
-        )
-        return max(finals, default=(0, None), key=lambda pair: pair[0])[1]
-
     def _finalize(self, certificate: Certificate, now: Instant) -> list[Effect]:
-        statement = certificate.statement
-        chain = self._chain(statement.digest)
-        if chain is None:
+        path = self._chain.path(certificate.statement.digest, self._rounds.proposed())
+        if path is None:
             self.catchup.missing(self.tip.height + 1, now)
             return []
-        if not chain:
+        if not path:
             return []
-        digest, last = chain[-1]
-        assert last.view == statement.view, "a finalization names the view of its block"
-        self.tip = Tip(last.view, last.height, last.time_s, digest, certificate)
-        self.clock.finalized(last.time_s, now)
-        for view in [v for v in self._rounds if v <= last.view - VIEWS_KEPT]:
-            del self._rounds[view]
-        self._blocks = {d: b for d, b in self._blocks.items() if b.view > last.view}
-        self._application.prune(frozenset({digest, *self._blocks}))
-        scribe = self.voters.leader(last.view)
+        self._chain.finalize(path, certificate)
+        self.clock.finalized(self.tip.time_s, now)
+        self._rounds.prune(self.tip.view - VIEWS_KEPT)
+        scribe = self.voters.leader(self.tip.view)
         self.catchup.finalized(certificate, scribe, now, self._delay())
-        effects: list[Effect] = [Finalized(tuple(chain), certificate)]
-        higher = self._target()
+        effects: list[Effect] = [Finalized(tuple(path), certificate)]
+        higher = self._rounds.last_finalization(self.tip.view)
         return effects + (self._finalize(higher, now) if higher else [])
