@@ -67,6 +67,9 @@ class Lookout:
         goal = self.picture.settled_total + more
         await self.until(lambda: self.picture.settled_total >= goal, f"{goal} channels settled")
 
+    def flows(self):
+        return self.picture.flows(self.street.observer.now_ms())
+
     def said(self, text, since=0):
         return [
             board
@@ -141,12 +144,12 @@ async def test_boards_trade_over_mosquitto(tmp_path):
 
 async def test_a_board_killed_while_it_sells_comes_back_and_goes_on(tmp_path):
     async with watched(tmp_path) as (street, lookout):
-        sellers = ("ada-battery", "boris-battery")
-        await lookout.until(
-            lambda: any(flow.provider in sellers for flow in lookout.picture.flows(10**9)),
-            "energy flows",
+        await lookout.until(lookout.flows, "energy flows")
+        flow = lookout.flows()[0]
+        name = flow.provider
+        agreement = next(
+            key for key, session in lookout.picture.sessions.items() if session is flow
         )
-        name = lookout.picture.flows(10**9)[0].provider
         height = lookout.picture.boards[name].height
         await street.kill(name)
         await lookout.until(lambda: not lookout.picture.boards[name].up, f"{name} is gone")
@@ -164,7 +167,15 @@ async def test_a_board_killed_while_it_sells_comes_back_and_goes_on(tmp_path):
             ),
             f"{name} leads a view again",
         )
-        await lookout.settled()
+        await lookout.until(
+            lambda: any(
+                event["event"] == "settled" and event["agreement"] == agreement
+                for _, topic, document in lookout.documents
+                if topic == "ledger"
+                for event in document["events"]
+            ),
+            "the channel it was serving when it died is settled",
+        )
 
 
 async def test_two_dead_boards_do_not_stop_decisions_and_three_do_until_one_returns(tmp_path):
