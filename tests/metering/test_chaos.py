@@ -8,11 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from demesh.metering import payer, provider, settlement
+from demesh.metering import payer, provider
 from demesh.metering.payer import Payer
 from demesh.metering.provider import Provider
 from demesh.metering.settlement import Settlement
-from demesh.wire.messages import Close
 from metering.chaos import TERMS, play
 
 EVENTS = st.lists(st.integers(0, 2**20), min_size=20, max_size=250)
@@ -76,7 +75,7 @@ def test_a_payer_that_pays_what_it_is_asked_is_caught(monkeypatch):
     assert caught()
 
 
-def test_a_payer_that_answers_before_it_read_its_meter_is_no_danger_but_one_without_is(monkeypatch):
+def test_a_payer_that_believes_more_than_its_meter_is_caught(monkeypatch):
     monkeypatch.setattr(Payer, "units", property(lambda self: 10**6))
     assert caught()
 
@@ -91,26 +90,9 @@ def test_a_provider_that_forgets_its_jump_of_pages_is_caught(monkeypatch):
     assert caught()
 
 
-def test_a_provider_that_trusts_the_latest_voucher_is_caught(monkeypatch):
-    receive = Provider.voucher
-
-    def latest(self, voucher, frame, now):
-        self.claim = 0
-        return receive(self, voucher, frame, now)
-
-    monkeypatch.setattr(Provider, "voucher", latest)
-    assert caught()
-
-
 def test_a_close_without_its_voucher_is_caught(monkeypatch):
     tick = Settlement.tick
     monkeypatch.setattr(Settlement, "tick", lambda self, voucher, now: tick(self, b"", now))
-    assert caught()
-    assert Close(bytes(16), b"").voucher == b""
-
-
-def test_a_close_that_is_sent_once_only_is_caught(monkeypatch):
-    monkeypatch.setattr(settlement, "CLOSE_RETRY_NS", 10**15)
     assert caught()
 
 

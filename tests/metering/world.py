@@ -46,9 +46,7 @@ def agreement(terms: Offer | None = None, duration_s: int = 30) -> Agreement:
     """What PROVIDER and PAYER agreed on."""
     terms = terms or offer()
     escrow = cost(terms.tariff, terms.units_max)
-    return Agreement(
-        b"A" * 16, PROVIDER, PAYER, terms, 2000, terms.units_max, escrow, duration_s
-    )
+    return Agreement(b"A" * 16, PROVIDER, PAYER, terms, 2000, terms.units_max, escrow, duration_s)
 
 
 class Dead(Exception):
@@ -115,7 +113,9 @@ class World:
             self.say(who, "boots")
         for channel in self.channels.values():
             if channel.paid is None:
-                self.turn(who, lambda m, c=channel: m.channel(c.fact, self.time_s(self.now), self.now))
+                self.turn(
+                    who, lambda m, c=channel: m.channel(c.fact, self.time_s(self.now), self.now)
+                )
         self.turn(who, lambda m: m.tick(self.now))
 
     def kill(self, who: bytes) -> None:

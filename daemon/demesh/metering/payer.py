@@ -27,7 +27,7 @@ from typing import Annotated
 from demesh.metering.meter import MeshClock, Meter
 from demesh.metering.register import Rate, Verdict, judge
 from demesh.metering.settlement import Settlement
-from demesh.metering.tariff import cost, units_for
+from demesh.metering.tariff import AMOUNT_MAX, cost, units_for
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Keep
 from demesh.wire.intents import Act, Agreement, ChannelFact, Ended, Send, Submit
 from demesh.wire.kinds import Reject
@@ -286,7 +286,7 @@ class Payer:
         terms = self.agreement.offer
         units = 0 if self._reading is None else self._reading.register - self._reading.begin
         credit = cost(terms.tariff, units) + terms.lead + terms.lag
-        per_quantum = max(1, units_for(terms.tariff, credit, self.agreement.units_max) - units)
+        per_quantum = max(1, units_for(terms.tariff, credit, AMOUNT_MAX) - units)
         return Rate(per_quantum, max(1, terms.quantum_ms), per_quantum)
 
     # -- the flow and its end --------------------------------------------------------------------

@@ -286,6 +286,8 @@ class Provider:
         if reason is not None:
             return self._end(reason, now)
         acts: list[Act] = []
+        if self.phase is Phase.HELD and self.owed(self.units) <= self.claim:
+            self.meter.step = 0  # one step larger than the lag must not hold a paid flow for ever
         trusted = self._next_cost() <= self.claim + self._lag
         if trusted and self.phase is Phase.HELD:
             self._enter(Phase.SERVING)
@@ -301,12 +303,8 @@ class Provider:
         return acts
 
     def _next_cost(self) -> int:
-        """What will be owed when the next sample is taken. A step seen in a hiccup must not hold a
-        fully paid flow for ever, so then only what was served counts."""
-        step = self.meter.step
-        if self.phase is Phase.HELD and self.owed(self.units) <= self.claim:
-            step = 0
-        return cost(self.agreement.offer.tariff, self.units + step)
+        """What will be owed when the next sample is taken."""
+        return cost(self.agreement.offer.tariff, self.units + self.meter.step)
 
     def _reason_to_end(self, now: Instant) -> EndReason | None:
         ahead = self.units + (self.meter.step if self.phase is Phase.SERVING else 0)
