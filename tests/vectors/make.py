@@ -247,6 +247,8 @@ def _bad_contexts(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject |
         ("kind 15", rewritten(voucher, kind + b"\x05", kind + b"\x0f"), Reject.KIND),
         ("a signal's kind in a statement", as_statement, Reject.KIND),
         ("a statement's kind in a signal", as_signal, Reject.KIND),
+        ("kind 32", _as_signal_of(32), Reject.KIND),
+        ("kind 255", _as_signal_of(255), Reject.KIND),
         ("kind 2^64-1", _as_signal_of(2**64 - 1), Reject.KIND),
         ("a voucher above its limit", oversize, Reject.KIND_SIZE),
         ("a stranger", stranger, Reject.SENDER),

@@ -207,6 +207,14 @@ def test_the_cache_of_verified_frames_is_bounded(monkeypatch: pytest.MonkeyPatch
         assert len(validator._old) <= 4
 
 
+def test_a_verified_statement_costs_no_second_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    validator = _reference.Validator(BINDING)
+    validator.enrol(KID, PUBLIC)
+    validator.check(VOUCHER)
+    monkeypatch.setattr(_reference, "signed_by", lambda *_: pytest.fail("verified again"))
+    assert not isinstance(validator.check(VOUCHER), Reject)
+
+
 def test_a_bad_frame_is_never_cached(validator: Any) -> None:
     forged = flipped(VOUCHER, -1)
     assert [validator.check(forged), validator.check(forged)] == [Reject.SIGNATURE] * 2

@@ -59,6 +59,15 @@ def test_a_window_says_what_a_full_memory_says(mode: Any, steps: list[Any]) -> N
         assert window.high() == memory.high()
 
 
+def test_every_step_ahead_moves_the_bitmap_right(mode: Any) -> None:
+    for ahead in range(1, 140):
+        window, memory = mode.Window(), Memory()
+        for seq in (200, 201, 203, 203 + ahead):
+            assert window.use(1, seq) == memory.use(1, seq)
+        for seq in range(360):
+            assert window.used(1, seq) == memory.used(1, seq), (ahead, seq)
+
+
 def test_nothing_is_used_before_the_first(mode: Any) -> None:
     window = mode.Window()
     assert window.high() is None
