@@ -223,7 +223,7 @@ def test_a_channel_that_never_opens_is_given_up_and_said_so():
     assert did(talk.machine.tick(OPEN_WAIT_NS)) == ["END DONE 0", "forget", "ended"]
 
 
-def test_a_close_is_repeated_at_growing_intervals_until_the_ledger_is_done_and_takes_the_best_along():
+def test_a_close_is_repeated_ever_more_slowly_with_the_best_voucher_of_the_moment():
     talk = Talk().serving()
     talk.end()
     talk.sample(0)

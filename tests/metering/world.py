@@ -49,7 +49,7 @@ def agreement(terms: Offer | None = None, duration_s: int = 30) -> Agreement:
     return Agreement(b"A" * 16, PROVIDER, PAYER, terms, 2000, terms.units_max, escrow, duration_s)
 
 
-class Dead(Exception):
+class KilledError(Exception):
     """The process was killed in the middle of a turn."""
 
 
@@ -136,7 +136,7 @@ class World:
         acts = step(side.metering)
         try:
             self._execute(side, acts)
-        except Dead:
+        except KilledError:
             self.kill(who)
         self.check()
 
@@ -165,7 +165,7 @@ class World:
     def _alive(self) -> None:
         if self.kill_at is not None and self.executed >= self.kill_at:
             self.kill_at = None
-            raise Dead
+            raise KilledError
         self.executed += 1
 
     def _persist(self, side: Side, keeps: Sequence[Keep]) -> None:
@@ -324,7 +324,7 @@ def run_fair(
 
     A side that died boots again `restart_after` samples later (None: never).
     """
-    down = {who: 0 for who in world.sides}
+    down = dict.fromkeys(world.sides, 0)
     for sample in range(seconds * 10):
         for who, side in world.sides.items():
             down[who] = 0 if side.metering else down[who] + 1
