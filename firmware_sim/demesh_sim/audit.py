@@ -22,6 +22,9 @@ from demesh.wire.validate import Validator
 
 BLOCKS_PER_READ = 256
 
+OWN = "own"
+"""The name of an owner's own account beside those of the boards."""
+
 
 class Books(Protocol):
     """What a board has stored: `storage.sqlite.Database` or a simulated disk."""
@@ -188,7 +191,7 @@ def _balances(body: GenesisBody, ledger: Ledger) -> tuple[tuple[Balance, ...], i
         if id == body.commons:
             commons = account.balance
         else:
-            held[account.owner].append((boards.get(id, "own"), account.balance))
+            held[account.owner].append((boards.get(id, OWN), account.balance))
     balances = tuple(
         Balance(name, sum(amount for _, amount in accounts), tuple(sorted(accounts)))
         for name, accounts in zip(body.owner_names, held.values(), strict=True)

@@ -96,7 +96,7 @@ def _header(scene: Scene, *, wide: bool) -> tuple[RenderableType, ...]:
 
 def _boards(scene: Scene, *, wide: bool) -> Table:
     cells = BAR_CELLS if wide else BAR_CELLS_NARROW
-    table = Table(box=None, padding=(0, 2 if wide else 1), header_style="dim", pad_edge=False)
+    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
     table.add_column("board", no_wrap=True, min_width=24 if wide else 22)
     if wide:
         table.add_column("owner", no_wrap=True)

@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from demesh.config import BuyPolicy, SellPolicy
-from demesh.errors import StorageError
+from demesh.errors import DemeshError, StorageError
 from demesh.storage.sqlite import Database
 from demesh.wire import identity
 from demesh_sim import founding
@@ -42,6 +42,12 @@ from demesh_sim.view import Scene, View, title
 FRAME_S = 0.25
 
 LATEST = "latest"
+
+
+class NothingDecidedError(DemeshError):
+    """There is nothing to sum up; whoever pressed Ctrl-C at once knows why."""
+
+    exit_code = 130
 
 
 class Street:
@@ -134,7 +140,7 @@ class Street:
                     stack.callback(database.close)
                     books[name] = database
             if not books:
-                raise StorageError(f"{self.folder}: no board came as far as keeping a ledger")
+                raise NothingDecidedError(f"{self.folder}: ended before any board kept a ledger")
             found = audit(self.founded.genesis, books)
         simulated_s = self.wall_ms * self.scenario.clock.speed_up // 1000
         run = Run(self.wall_ms, simulated_s, self.picture.sold_wh, self.picture.finality_ms)

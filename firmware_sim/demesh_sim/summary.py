@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from demesh.wire import identity
 from demesh.wire.messages import GenesisBody
-from demesh_sim.audit import Audit
+from demesh_sim.audit import OWN, Audit
 from demesh_sim.view import credits, kilo
 
 # A chain this short may have come about before the boards even traded.
@@ -114,7 +114,8 @@ def lines(summary: Summary) -> list[str]:
         "",
     ]
     for balance in audit.balances:
-        parts = ", ".join(f"{name} {credits(amount)}" for name, amount in balance.accounts)
+        held = [(name, amount) for name, amount in balance.accounts if amount or name != OWN]
+        parts = ", ".join(f"{name} {credits(amount)}" for name, amount in held)
         said.append(f"{balance.owner:<9} {credits(balance.total):>9}   {parts}")
     said += [
         f"{'commons':<9} {credits(audit.commons):>9}",
