@@ -24,6 +24,10 @@ from demesh_consensus.types import Block
 PENDING_MAX = 1024
 PENDING_PER_SIGNER_MAX = 64
 
+# While a channel is open a block is made this often although nothing happens: without one the mesh
+# clock stands still after an hour, and a channel that ends tomorrow would never settle.
+TICK_S = 3_500
+
 # Ops opened before: each is met once on its topic and once or twice in proposals.
 _OPENED_MAX = 4096
 
@@ -111,7 +115,7 @@ class Application:
         asked = (parent, time_s, len(self._pending))
         if asked != self._asked:
             ledger = self._ledgers[parent]
-            due_s = ledger.settlement_s()
+            due_s = self.wake_s(parent)
             self._answer = (due_s is not None and due_s <= time_s) or any(
                 ledger.includable(pending.op, time_s) for pending in self._pending.values()
             )
@@ -119,8 +123,10 @@ class Application:
         return self._answer
 
     def wake_s(self, parent: bytes) -> int | None:
-        """When the next channel settles by itself."""
-        return self._ledgers[parent].settlement_s()
+        """When the next channel settles by itself, or the mesh clock must be moved for it."""
+        ledger = self._ledgers[parent]
+        settles_s = ledger.settlement_s()
+        return None if settles_s is None else min(settles_s, ledger.time_s + TICK_S)
 
     def build(self, parent: bytes, time_s: int) -> tuple[tuple[bytes, ...], bytes]:
         """Pending ops in order of arrival, as many as fit, and the root after them."""

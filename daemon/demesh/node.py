@@ -7,31 +7,25 @@ ledger, market and metering, which do not know one another, and turns what they 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nacl.signing import SigningKey
 
 import demesh_consensus as consensus
-from demesh.application import Application
 from demesh.config import BuyPolicy, SellPolicy
-from demesh.errors import ConfigError, StorageError
-from demesh.ledger.ledger import Ledger
+from demesh.errors import ConfigError
 from demesh.market.market import Market
 from demesh.membership.directory import Directory
 from demesh.membership.presence import Presence
 from demesh.metering.sessions import Metering
 from demesh.metering.tariff import quote
 from demesh.ports import (
-    SECOND,
-    CompactJournal,
     Effect,
-    Fetch,
     Fetched,
     Input,
     Instant,
-    Journal,
     Keep,
     Linked,
     Measured,
@@ -40,40 +34,25 @@ from demesh.ports import (
     Received,
     Restored,
     Stopping,
-    StoreBlock,
-    StoredBlock,
 )
 from demesh.report import Report, channel_fact
-from demesh.wire import identity, statements
+from demesh.voting import Decided, Proposed, Told, Voting
+from demesh.wire import identity
 from demesh.wire.frame import Binding
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
 from demesh.wire.kinds import FIRST_SIGNAL, Kind, Reject
 from demesh.wire.messages import (
     MESSAGE_OF_KIND,
-    Blocks,
     Card,
     Genesis,
-    Recall,
-    Recalled,
-    Want,
 )
 from demesh.wire.schema import Malformed, decode
-from demesh.wire.signer import Signer, VoteCrypto
+from demesh.wire.signer import Signer
 from demesh.wire.topics import KINDS_OF_AREA, RELAYED, Topics
 from demesh.wire.validate import Validator, View
 
 # An op not in a block after ten minutes is signed anew by whoever still wants it.
 OP_VALID_S = 600
-
-# Blocks given per question: with a frame of 48 KiB, about a second of a busy mesh.
-BLOCKS_PER_ANSWER = 64
-ANSWER_BYTES_MAX = 48 * 1024
-
-# Own votes and blocks in the journal before it is written anew without what is final: a few hundred
-# kilobytes, and one rewrite per some hundred blocks.
-JOURNAL_RECORDS_MAX = 1024
-
-_VOTE, _PROPOSAL = b"v", b"p"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +117,20 @@ class Node:
         self._enrol(body.owners, kept)
         self.presence = Presence()
         self.presence.heard(member.id)
-        self._restore_chain(genesis, restored, settings, now)
+        self.voting = Voting(
+            member,
+            self.directory,
+            self._signer,
+            self._validator,
+            self._topics,
+            self.mesh_id,
+            body,
+            restored,
+            settings.delay_floor_ms,
+            salt=member.id + settings.seed[:32],
+            now=now,
+        )
+        self.consensus, self.application = self.voting.core, self.voting.application
         if ("quarantine", b"") in kept:
             self.consensus.recall.quarantined = True
         self.market = Market(member.id, settings.sell, settings.buy, self._signer.nonce, quote)
@@ -148,22 +140,9 @@ class Node:
         self._cards: dict[bytes, tuple[int, int]] = {}
         self._offers = self.market.offers()
         self._revision = 0
-        self._nonce = b""  # of my last Recall
         self._submitted = False  # consensus has not been told of a new op yet
-        self._journaled = len(restored.journal)
         self._measurement = Measurement(0)
         self._report = Report(self, settings.report_ms)
-        self._handlers: dict[Kind, Callable[..., list[Effect]]] = {
-            Kind.PROPOSAL: self._proposal,
-            Kind.VOTE: self._vote,
-            Kind.CERTIFICATE: self._certificate,
-            Kind.OP: self._op,
-            Kind.CARD: self._card,
-            Kind.RECALL: self._recall,
-            Kind.RECALLED: self._recalled,
-            Kind.WANT: self._want,
-            Kind.BLOCKS: self._blocks,
-        }
 
     def _enrol(self, owners: Sequence[bytes], kept: dict[tuple[str, bytes], bytes]) -> None:
         for key in owners:
@@ -174,51 +153,6 @@ class Node:
             if window := kept.get(("window", member.id)):
                 boot, seq = int.from_bytes(window[:8], "big"), int.from_bytes(window[8:], "big")
                 self._validator.set_window(member.id, boot, seq)
-
-    def _restore_chain(
-        self, genesis: Genesis, restored: Restored, settings: NodeSettings, now: Instant
-    ) -> None:
-        """Ledger and consensus from what was stored, checked against the tip's state root."""
-        tip = consensus.Tip(0, 0, genesis.body.time_s, self.mesh_id, None)
-        ledger = Ledger.genesis(genesis.body)
-        if restored.tip is not None:
-            block = statements.decode_block(restored.tip.block)
-            # Stored are the records that blocks changed; all others are still as founded.
-            ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
-            if ledger.root != block.state_root or restored.tip.certificate is None:
-                raise StorageError(
-                    f"ledger.db: its records do not give the state root of block {block.height}; "
-                    "move the file away and start again: the blocks come from the peers"
-                )
-            certificate = statements.decode_certificate(restored.tip.certificate)
-            digest = statements.digest_of(block)
-            tip = consensus.Tip(block.view, block.height, block.time_s, digest, certificate)
-        self.application = Application(ledger, tip.digest, self._validator)
-        voters = consensus.Voters(0, tuple(m.weight for m in self.directory.voters), self.mesh_id)
-        crypto = VoteCrypto(
-            self._signer, self._validator, tuple(m.vote_id for m in self.directory.voters)
-        )
-        floor = settings.delay_floor_ms * SECOND // 1000
-        self.consensus = consensus.Simplex(
-            voters,
-            self.me.voter,
-            crypto,
-            self.application,
-            tip,
-            consensus.Timing(delay_min=floor, delay_max=32 * floor),
-            salt=self.me.id + settings.seed[:32],
-            now=now,
-            restored=[entry for record in restored.journal if (entry := self._entry(record))],
-        )
-
-    def _entry(self, record: bytes) -> consensus.Vote | consensus.Proposal | None:
-        """A journal record, read back; None for one of another mesh's generation or vote key."""
-        if record[:1] == _PROPOSAL:
-            return statements.decode_proposal(record[1:])
-        view = self._validator.check(record[1:])
-        if isinstance(view, Reject) or view.sender != self.me.vote_id:
-            return None
-        return self._read_vote(view, record[1:])
 
     # -- what the shell calls ---------------------------------------------------------------------
 
@@ -260,7 +194,7 @@ class Node:
                 effects = self._acts(self.metering.measured(measurement, now), now)
                 effects += self._acts(self.market.measured(measurement, now), now)
             case Fetched():
-                effects = self._fetched(given)
+                effects = self.voting.fetched(given)
             case Stopping():
                 self.market.stop()
                 effects = self._acts(self.metering.stop(now), now) + self._after(now)
@@ -270,7 +204,7 @@ class Node:
 
     def tick(self, now: Instant) -> list[Effect]:
         """Time passed."""
-        effects = self._consensus(self.consensus.tick(now), now)
+        effects = self._told(self.voting.tick(now), now)
         effects += self._acts(self.metering.tick(now), now)
         effects += self._acts(self.market.tick(now), now)
         return effects + self._after(now)
@@ -290,14 +224,10 @@ class Node:
         effects: list[Effect] = []
         while self._submitted:
             self._submitted = False
-            effects += self._consensus(self.consensus.tick(now), now)
-        self.application.drop_losers()
+            effects += self._told(self.voting.tick(now), now)
+        effects += self.voting.turn_ends()
         if self.market.offers() != self._offers:
             effects.append(self._publish_card())
-        if self._journaled > JOURNAL_RECORDS_MAX:
-            records = tuple(self._record(entry) for entry in self.consensus.journal())
-            self._journaled = len(records)
-            effects.append(CompactJournal(records))
         return effects + self._report.state(self._measurement, now)
 
     # -- messages ---------------------------------------------------------------------------------
@@ -324,8 +254,13 @@ class Node:
             window = view.boot.to_bytes(8, "big") + view.seq.to_bytes(8, "big")
             effects.append(Keep("window", view.sender, window))
         try:
-            if handler := self._handlers.get(view.kind):
-                return effects + handler(view, received, now)
+            if self.voting.takes(view.kind):
+                told = self.voting.receive(view, received.payload, received.retained, now)
+                return effects + self._told(told, now)
+            if view.kind is Kind.OP:
+                return effects + self._op(received.payload, now)
+            if view.kind is Kind.CARD:
+                return effects + self._card(view, now)
             message: Any = decode(MESSAGE_OF_KIND[view.kind], view.payload)
         except Malformed:
             return effects + self._reject(Reject.PAYLOAD)
@@ -364,8 +299,7 @@ class Node:
 
     def _linked(self, now: Instant) -> list[Effect]:
         """A broker is (again) there: say who and where I am."""
-        self.consensus.catchup.start(self.consensus.tip.certificate, now)
-        return [self._publish_card(), *self._consensus(self.consensus.tick(now), now)]
+        return [self._publish_card(), *self._told(self.voting.linked(now), now)]
 
     def _publish_card(self) -> Publish:
         self._offers = self.market.offers()
@@ -373,7 +307,7 @@ class Node:
         card = Card(self._signer.boot, self._revision, self.me.certificate, self._offers)
         return Publish(self._topics.mine("card"), self._signer.seal(card), retain=True)
 
-    def _card(self, view: View, received: Received, now: Instant) -> list[Effect]:
+    def _card(self, view: View, now: Instant) -> list[Effect]:
         card = decode(Card, view.payload)
         member = self.directory.member(view.sender)
         if member is None or card.certificate != member.certificate:
@@ -385,178 +319,36 @@ class Node:
         self.presence.booted(member.id, card.boot)
         return self._acts(self.market.receive_card(member.id, card.offers, now), now)
 
-    def _op(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        reject = self.application.submit(received.payload, self._time_s(now))
+    def _op(self, frame: bytes, now: Instant) -> list[Effect]:
+        reject = self.application.submit(frame, self._time_s(now))
         if reject is not None:
             return self._reject(reject)
-        return self._consensus(self.consensus.tick(now), now)
+        return self._told(self.voting.tick(now), now)
 
-    # -- consensus --------------------------------------------------------------------------------
+    # -- decisions --------------------------------------------------------------------------------
 
-    def _vote(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        vote = self._read_vote(view, received.payload)
-        if vote is None:
-            return self._reject(Reject.SENDER)
-        return self._consensus(self.consensus.receive_vote(vote, now), now)
-
-    def _read_vote(self, view: View, frame: bytes) -> consensus.Vote | None:
-        member = self.directory.voter(view.sender)
-        if view.kind is not Kind.VOTE or member is None or member.voter is None:
-            return None
-        return consensus.Vote(statements.decode_statement(view.payload), member.voter, frame[-64:])
-
-    def _proposal(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        proposal = statements.decode_proposal(view.payload)
-        self._report.proposed(proposal.block.view, now)
-        return self._consensus(self.consensus.receive_proposal(proposal, now), now)
-
-    def _certificate(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        certificate = statements.decode_certificate(view.payload)
-        effects = self.consensus.receive_certificate(certificate, now, not received.retained)
-        return self._consensus(effects, now)
-
-    def _recall(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        question = decode(Recall, view.payload)
-        asker = self.directory.member(view.sender)
-        if asker is None or asker.voter is None:
-            return self._reject(Reject.SENDER)
-        votes = self.consensus.votes_of(asker.voter)
-        tip = self.consensus.tip.certificate
-        answer = Recalled(
-            question.nonce,
-            tuple(statements.vote_frame(v, self._signer.binding, asker.vote_id) for v in votes),
-            statements.encode_certificate(tip) if tip else b"",
-            self._time_s(now),
-        )
-        return self._acts([Send(asker.id, answer)], now)
-
-    def _recalled(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        answer = decode(Recalled, view.payload)
-        member = self.directory.member(view.sender)
-        if member is None or member.voter is None or answer.nonce != self._nonce:
-            return self._reject(Reject.STALE)
-        votes = []
-        for frame in answer.votes:
-            checked = self._validator.check(frame)
-            if isinstance(checked, Reject) or checked.sender != self.me.vote_id:
-                return self._reject(Reject.INVALID)
-            if vote := self._read_vote(checked, frame):
-                votes.append(vote)
-        effects = []
-        if answer.tip:
-            tip = statements.decode_certificate(answer.tip)
-            effects += self.consensus.receive_certificate(tip, now, live=False)
-        effects += self.consensus.receive_recalled(member.voter, votes, answer.time_s, now)
-        return self._consensus(effects, now)
-
-    def _want(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        wanted = decode(Want, view.payload)
-        if wanted.first_height > self.consensus.tip.height:
-            return []
-        return [Fetch(view.sender, wanted.first_height, BLOCKS_PER_ANSWER)]
-
-    def _fetched(self, fetched: Fetched) -> list[Effect]:
-        """Answer with the longest run of blocks that fits and ends with a known finalization."""
-        size = 0
-        fits: list[StoredBlock] = []
-        for stored in fetched.blocks:
-            size += len(stored.block) + len(stored.certificate or b"")
-            if size > ANSWER_BYTES_MAX and fits:
-                break
-            fits.append(stored)
-        while fits and fits[-1].certificate is None:
-            fits.pop()
-        if not fits:
-            return []
-        certificate = fits[-1].certificate
-        assert certificate is not None
-        answer = Blocks(tuple(stored.block for stored in fits), certificate)
-        return [Publish(self._topics.to(fetched.asker), self._signer.seal(answer))]
-
-    def _blocks(self, view: View, received: Received, now: Instant) -> list[Effect]:
-        answer = decode(Blocks, view.payload)
-        blocks = [statements.decode_block(block) for block in answer.blocks]
-        certificate = statements.decode_certificate(answer.certificate)
-        effects = self.consensus.receive_blocks(blocks, certificate, now)
-        return self._consensus(effects, now)
-
-    def _consensus(self, asked: Sequence[consensus.Effect], now: Instant) -> list[Effect]:
-        """What consensus asks for, as effects."""
+    def _told(self, told: Sequence[Effect | Told], now: Instant) -> list[Effect]:
+        """Effects of voting, and what follows from its news."""
         effects: list[Effect] = []
-        for effect in asked:
-            match effect:
-                case consensus.Record(entry):
-                    self._journaled += 1
-                    effects.append(Journal(self._record(entry)))
-                case consensus.Broadcast(message):
-                    effects.append(self._broadcast(message, now))
-                case consensus.PublishTip(certificate):
-                    frame = self._signer.certificate(certificate)
-                    effects.append(Publish(self._topics.mine("tip"), frame, retain=True))
-                case consensus.Finalized(blocks, certificate):
-                    effects += self._finalized(blocks, certificate, now)
-                case consensus.AskBlocks(voter, first_height):
-                    to = self.directory.voters[voter].id
-                    effects += self._acts([Send(to, Want(first_height))], now)
-                case consensus.AskVotes():
-                    self._nonce = self._signer.nonce()
-                    others = [m.id for m in self.directory.voters if m is not self.me]
-                    effects += self._acts([Send(to, Recall(self._nonce)) for to in others], now)
+        for item in told:
+            match item:
+                case Reject():
+                    effects += self._reject(item)
+                case Proposed(view):
+                    self._report.proposed(view, now)
+                case Decided(block, applied):
+                    effects += self._report.decision(block, now)
+                    effects += self._report.ledger(block, applied.events)
+                    for fact in self._report.facts(applied.events):
+                        effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
                 case consensus.StandingStill(since_ns):
-                    topic = self._topics.mine("op")
-                    effects += [Publish(topic, frame) for frame in self.application.pending()]
                     effects += self._report.standing_still(since_ns)
                 case consensus.Misbehaved(first, second):
                     effects += self._report.misbehaved(first, second)
                 case consensus.Quarantined(vote):
-                    effects.append(Keep("quarantine", b"", b"1", urgent=True))
                     effects += self._report.quarantined(vote)
-                case consensus.Refused(reason):
-                    self._reject(Reject[reason.name])
-        return effects
-
-    def _broadcast(
-        self, message: consensus.Vote | consensus.Proposal | consensus.Certificate, now: Instant
-    ) -> Publish:
-        match message:
-            case consensus.Vote():
-                frame = self._signer.own_vote(message)
-            case consensus.Proposal():
-                self._report.proposed(message.block.view, now)
-                frame = self._signer.proposal(message)
-            case consensus.Certificate():
-                frame = self._signer.certificate(message)
-        return Publish(self._topics.mine("vote"), frame)
-
-    def _record(self, entry: consensus.Vote | consensus.Proposal) -> bytes:
-        if isinstance(entry, consensus.Vote):
-            return _VOTE + self._signer.own_vote(entry)
-        return _PROPOSAL + statements.encode_proposal(entry)
-
-    def _finalized(
-        self,
-        blocks: tuple[tuple[bytes, consensus.Block], ...],
-        certificate: consensus.Certificate,
-        now: Instant,
-    ) -> list[Effect]:
-        """Store what is final, tell people, and let metering know what became of its channels."""
-        effects: list[Effect] = []
-        encoded = statements.encode_certificate(certificate)
-        for digest, block in blocks:
-            applied = self.application.settle(digest)
-            last = digest == certificate.statement.digest
-            effects.append(
-                StoreBlock(
-                    block.height,
-                    statements.encode_block(block),
-                    encoded if last else None,
-                    applied.changes,
-                )
-            )
-            effects += self._report.decision(block, now)
-            effects += self._report.ledger(block, applied.events)
-            for fact in self._report.facts(applied.events):
-                effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
+                case _:
+                    effects.append(item)
         return effects
 
     # -- market and metering ----------------------------------------------------------------------

@@ -5,7 +5,7 @@ Nothing that decides reads any of it. Ids are text, amounts micro-credits, energ
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from demesh.ledger.state import Channel
 from demesh.membership.directory import Member
 from demesh.ports import MILLISECOND, SECOND, Effect, Instant, Json, Measurement, Observe
 from demesh.wire import identity
+from demesh.wire.frame import KID_BYTES
 from demesh.wire.intents import ChannelFact
 from demesh_consensus import Block, Vote
 
@@ -99,8 +100,14 @@ class Report:
             "quorum": {"have": self._have(), "need": core.voters.quorum, "of": core.voters.total},
             "balance": account.balance if account else 0,
             **{key: getattr(measurement, key) for key in _MEASURED},
-            "rejects": dict(sorted(node.rejects.items())),
+            "rejects": self._rejects(),
         }
+
+    def _rejects(self) -> dict[str, Json]:
+        counts = Counter(self._node.rejects)
+        for reject, count in self._node.metering.rejects.items():
+            counts[reject.name] += count
+        return dict(sorted(counts.items()))
 
     def _have(self) -> int:
         node = self._node
@@ -202,7 +209,7 @@ class Report:
             if field.name == "shares":
                 value = [[identity.text(account), amount] for account, amount in value]
             elif isinstance(value, bytes):
-                value = identity.text(value) if len(value) == identity.ID_BYTES else value.hex()
+                value = identity.text(value) if len(value) == KID_BYTES else value.hex()
             document[field.name] = value
         return document
 

@@ -1,0 +1,344 @@
+"""Consensus on the wire: its messages in, its effects out, its journal and its past at a start.
+
+`demesh_consensus` knows voters by index and neither frames nor topics; the rest of the node knows
+blocks only once they are final, as `Decided`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import demesh_consensus as consensus
+from demesh.application import Application
+from demesh.errors import StorageError
+from demesh.ledger.ledger import Applied, Ledger
+from demesh.membership.directory import Directory, Member
+from demesh.ports import (
+    MILLISECOND,
+    CompactJournal,
+    Effect,
+    Fetch,
+    Fetched,
+    Instant,
+    Journal,
+    Keep,
+    Publish,
+    Restored,
+    StoreBlock,
+    StoredBlock,
+)
+from demesh.wire import statements
+from demesh.wire.kinds import Kind, Reject
+from demesh.wire.messages import Blocks, GenesisBody, Recall, Recalled, Want
+from demesh.wire.schema import decode
+from demesh.wire.signer import Signer, VoteCrypto
+from demesh.wire.topics import Topics
+from demesh.wire.validate import Validator, View
+
+# Blocks given per question: with a frame of 48 KiB, about a second of a busy mesh.
+BLOCKS_PER_ANSWER = 64
+ANSWER_BYTES_MAX = 48 * 1024
+
+# Own votes and blocks in the journal before it is written anew without what is final: a few hundred
+# kilobytes, and one rewrite per some hundred blocks.
+JOURNAL_RECORDS_MAX = 1024
+
+# D grows up to 32 times its floor: 8 s in a local network, 32 s in a wide one.
+DELAY_GROWTH_MAX = 32
+
+_VOTE, _PROPOSAL = b"v", b"p"
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A block is final; what it did, told once."""
+
+    block: consensus.Block
+    applied: Applied
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A view's proposal was seen."""
+
+    view: int
+
+
+Told = (
+    Decided
+    | Proposed
+    | Reject
+    | consensus.StandingStill
+    | consensus.Misbehaved
+    | consensus.Quarantined
+)
+"""What the node makes of it: a count, a line for people, news for metering."""
+
+
+class Voting:
+    """One device's part in consensus. Methods return effects, and what the node must be told."""
+
+    def __init__(
+        self,
+        me: Member,
+        directory: Directory,
+        signer: Signer,
+        validator: Validator,
+        topics: Topics,
+        mesh_id: bytes,
+        body: GenesisBody,
+        restored: Restored,
+        delay_floor_ms: int,
+        salt: bytes,
+        now: Instant,
+    ) -> None:
+        self._me, self._directory, self._signer = me, directory, signer
+        self._validator, self._topics = validator, topics
+        ledger, tip = _past(mesh_id, body, restored)
+        self.application = Application(ledger, tip.digest, validator)
+        floor = delay_floor_ms * MILLISECOND
+        self.core = consensus.Simplex(
+            consensus.Voters(0, tuple(m.weight for m in directory.voters), mesh_id),
+            me.voter,
+            VoteCrypto(signer, validator, tuple(m.vote_id for m in directory.voters)),
+            self.application,
+            tip,
+            consensus.Timing(delay_min=floor, delay_max=DELAY_GROWTH_MAX * floor),
+            salt,
+            now,
+            [entry for record in restored.journal if (entry := self._entry(record))],
+        )
+        self._nonce = b""  # of my last Recall
+        self._journaled = len(restored.journal)
+        self._handlers: dict[Kind, Callable[[View, bytes, bool, Instant], list[Effect | Told]]] = {
+            Kind.PROPOSAL: self._proposal,
+            Kind.VOTE: self._vote,
+            Kind.CERTIFICATE: self._certificate,
+            Kind.RECALL: self._recall,
+            Kind.RECALLED: self._recalled,
+            Kind.WANT: self._want,
+            Kind.BLOCKS: self._blocks,
+        }
+
+    # -- what the node calls ----------------------------------------------------------------------
+
+    def takes(self, kind: Kind) -> bool:
+        """Is this a kind of mine?"""
+        return kind in self._handlers
+
+    def receive(
+        self, view: View, frame: bytes, retained: bool, now: Instant
+    ) -> list[Effect | Told]:
+        """A valid frame of one of my kinds; raises Malformed."""
+        return self._handlers[view.kind](view, frame, retained, now)
+
+    def tick(self, now: Instant) -> list[Effect | Told]:
+        """Time passed, or there is a new op."""
+        return self._carry(self.core.tick(now))
+
+    def linked(self, now: Instant) -> list[Effect | Told]:
+        """A broker is (again) there: say where I am."""
+        self.core.catchup.start(self.core.tip.certificate, now)
+        return self.tick(now)
+
+    def repeat_ops(self) -> list[Effect]:
+        """All ops that wait, published again (R-CON-8)."""
+        topic = self._topics.mine("op")
+        return [Publish(topic, frame) for frame in self.application.pending()]
+
+    def fetched(self, fetched: Fetched) -> list[Effect]:
+        """Answer with the longest run of blocks that fits and ends with a known finalization."""
+        size = 0
+        fits: list[StoredBlock] = []
+        for stored in fetched.blocks:
+            size += len(stored.block) + len(stored.certificate or b"")
+            if size > ANSWER_BYTES_MAX and fits:
+                break
+            fits.append(stored)
+        while fits and fits[-1].certificate is None:
+            fits.pop()
+        if not fits or fits[-1].certificate is None:
+            return []
+        answer = Blocks(tuple(stored.block for stored in fits), fits[-1].certificate)
+        return [self._send(fetched.asker, answer)]
+
+    def turn_ends(self) -> list[Effect]:
+        """Housekeeping after all that was decided is settled."""
+        self.application.drop_losers()
+        if self._journaled <= JOURNAL_RECORDS_MAX:
+            return []
+        records = tuple(self._record(entry) for entry in self.core.journal())
+        self._journaled = len(records)
+        return [CompactJournal(records)]
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def _vote(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+        vote = self._read_vote(view, frame)
+        return [Reject.SENDER] if vote is None else self._carry(self.core.receive_vote(vote, now))
+
+    def _read_vote(self, view: View, frame: bytes) -> consensus.Vote | None:
+        member = self._directory.voter(view.sender)
+        if view.kind is not Kind.VOTE or member is None or member.voter is None:
+            return None
+        return consensus.Vote(statements.decode_statement(view.payload), member.voter, frame[-64:])
+
+    def _proposal(
+        self, view: View, frame: bytes, retained: bool, now: Instant
+    ) -> list[Effect | Told]:
+        proposal = statements.decode_proposal(view.payload)
+        effects = self._carry(self.core.receive_proposal(proposal, now))
+        return [Proposed(proposal.block.view), *effects]
+
+    def _certificate(
+        self, view: View, frame: bytes, retained: bool, now: Instant
+    ) -> list[Effect | Told]:
+        certificate = statements.decode_certificate(view.payload)
+        return self._carry(self.core.receive_certificate(certificate, now, live=not retained))
+
+    def _recall(
+        self, view: View, frame: bytes, retained: bool, now: Instant
+    ) -> list[Effect | Told]:
+        question = decode(Recall, view.payload)
+        asker = self._directory.member(view.sender)
+        if asker is None or asker.voter is None:
+            return [Reject.SENDER]
+        votes, tip = self.core.votes_of(asker.voter), self.core.tip.certificate
+        answer = Recalled(
+            question.nonce,
+            tuple(statements.vote_frame(v, self._signer.binding, asker.vote_id) for v in votes),
+            statements.encode_certificate(tip) if tip else b"",
+            self.core.clock.read_s(now),
+        )
+        return [self._send(asker.id, answer)]
+
+    def _recalled(
+        self, view: View, frame: bytes, retained: bool, now: Instant
+    ) -> list[Effect | Told]:
+        answer = decode(Recalled, view.payload)
+        member = self._directory.member(view.sender)
+        if member is None or member.voter is None or answer.nonce != self._nonce:
+            return [Reject.STALE]
+        votes = []
+        for held in answer.votes:
+            checked = self._validator.check(held)
+            if isinstance(checked, Reject) or checked.sender != self._me.vote_id:
+                return [Reject.INVALID]
+            if vote := self._read_vote(checked, held):
+                votes.append(vote)
+        effects = []
+        if answer.tip:
+            tip = statements.decode_certificate(answer.tip)
+            effects += self.core.receive_certificate(tip, now, live=False)
+        effects += self.core.receive_recalled(member.voter, votes, answer.time_s, now)
+        return self._carry(effects)
+
+    def _want(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+        wanted = decode(Want, view.payload)
+        if wanted.first_height > self.core.tip.height:
+            return []
+        return [Fetch(view.sender, wanted.first_height, BLOCKS_PER_ANSWER)]
+
+    def _blocks(
+        self, view: View, frame: bytes, retained: bool, now: Instant
+    ) -> list[Effect | Told]:
+        answer = decode(Blocks, view.payload)
+        blocks = [statements.decode_block(block) for block in answer.blocks]
+        certificate = statements.decode_certificate(answer.certificate)
+        return self._carry(self.core.receive_blocks(blocks, certificate, now))
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    def _carry(self, asked: Sequence[consensus.Effect]) -> list[Effect | Told]:
+        """What the core asks for, in frames and records."""
+        effects: list[Effect | Told] = []
+        for effect in asked:
+            match effect:
+                case consensus.Record(entry):
+                    self._journaled += 1
+                    effects.append(Journal(self._record(entry)))
+                case consensus.Broadcast(consensus.Proposal() as proposal):
+                    effects.append(Proposed(proposal.block.view))
+                    effects.append(self._publish("vote", self._signer.proposal(proposal)))
+                case consensus.Broadcast(consensus.Vote() as vote):
+                    effects.append(self._publish("vote", self._signer.own_vote(vote)))
+                case consensus.Broadcast(consensus.Certificate() as certificate):
+                    effects.append(self._publish("vote", self._signer.certificate(certificate)))
+                case consensus.PublishTip(certificate):
+                    frame = self._signer.certificate(certificate)
+                    effects.append(Publish(self._topics.mine("tip"), frame, retain=True))
+                case consensus.Finalized(blocks, certificate):
+                    effects += self._finalized(blocks, certificate)
+                case consensus.AskBlocks(voter, first_height):
+                    to = self._directory.voters[voter].id
+                    effects.append(self._send(to, Want(first_height)))
+                case consensus.AskVotes():
+                    self._nonce = self._signer.nonce()
+                    others = [m.id for m in self._directory.voters if m is not self._me]
+                    effects += [self._send(to, Recall(self._nonce)) for to in others]
+                case consensus.Quarantined():
+                    effects += [Keep("quarantine", b"", b"1", urgent=True), effect]
+                case consensus.StandingStill():
+                    effects += [*self.repeat_ops(), effect]
+                case consensus.Misbehaved():
+                    effects.append(effect)
+                case consensus.Refused(reason):
+                    effects.append(Reject[reason.name])
+        return effects
+
+    def _finalized(
+        self,
+        blocks: tuple[tuple[bytes, consensus.Block], ...],
+        certificate: consensus.Certificate,
+    ) -> list[Effect | Told]:
+        """Store what is final. Only the last block of a run has a finalization of its own."""
+        effects: list[Effect | Told] = []
+        for digest, block in blocks:
+            applied = self.application.settle(digest)
+            last = digest == certificate.statement.digest
+            encoded = statements.encode_certificate(certificate) if last else None
+            stored = statements.encode_block(block)
+            effects.append(StoreBlock(block.height, stored, encoded, applied.changes))
+            effects.append(Decided(block, applied))
+        return effects
+
+    def _publish(self, area: str, frame: bytes) -> Publish:
+        return Publish(self._topics.mine(area), frame)
+
+    def _send(self, to: bytes, message: Blocks | Recall | Recalled | Want) -> Publish:
+        return Publish(self._topics.to(to), self._signer.seal(message))
+
+    # -- journal ----------------------------------------------------------------------------------
+
+    def _record(self, entry: consensus.Vote | consensus.Proposal) -> bytes:
+        if isinstance(entry, consensus.Vote):
+            return _VOTE + self._signer.own_vote(entry)
+        return _PROPOSAL + statements.encode_proposal(entry)
+
+    def _entry(self, record: bytes) -> consensus.Vote | consensus.Proposal | None:
+        """A record, read back; None for one of another generation or vote key."""
+        if record[:1] == _PROPOSAL:
+            return statements.decode_proposal(record[1:])
+        view = self._validator.check(record[1:])
+        if isinstance(view, Reject) or view.sender != self._me.vote_id:
+            return None
+        return self._read_vote(view, record[1:])
+
+
+def _past(mesh_id: bytes, body: GenesisBody, restored: Restored) -> tuple[Ledger, consensus.Tip]:
+    """Ledger and tip as stored, checked against the tip's state root; else those of the genesis."""
+    ledger = Ledger.genesis(body)
+    if restored.tip is None:
+        return ledger, consensus.Tip(0, 0, body.time_s, mesh_id, None)
+    block = statements.decode_block(restored.tip.block)
+    # Stored are the records that blocks changed; all others are still as founded.
+    ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
+    if ledger.root != block.state_root or restored.tip.certificate is None:
+        raise StorageError(
+            f"ledger.db: its records do not give the state root of block {block.height}; "
+            "move the file away and start again: the blocks come from the peers"
+        )
+    certificate = statements.decode_certificate(restored.tip.certificate)
+    digest = statements.digest_of(block)
+    return ledger, consensus.Tip(block.view, block.height, block.time_s, digest, certificate)
