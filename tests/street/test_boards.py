@@ -75,7 +75,7 @@ def test_a_battery_stops_at_its_reserve_and_says_that_it_has_nothing_to_sell():
     assert measured.stored_wh == device.plan.battery.reserve_wh
     assert measured.supply_w == 0 and measured.power_w == 0
     (register,) = (units for _, units in measured.flows)
-    assert abs(register - 13_000) <= 13_000 // 200 + 1
+    assert abs(register - 17_000) <= 17_000 // 200 + 1
 
 
 def test_the_oldest_flow_is_served_first_when_the_inverter_is_at_its_limit():
@@ -168,7 +168,7 @@ def test_a_day_leaves_enough_to_trade_at_any_hour():
 
 
 def test_a_fresh_state_is_empty_and_a_full_battery_spills():
-    device = board("ada-battery", state=BoardState(stored=24_000 * WATT_HOUR))
+    device = board("ada-battery", state=BoardState(stored=36_000 * WATT_HOUR))
     device.read(20 * SECOND)
     assert device.state.spilled > 0
     assert device.read(20 * SECOND).power_w < 0

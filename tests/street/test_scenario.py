@@ -42,23 +42,23 @@ def test_the_street_has_three_homes_and_eight_boards_with_an_owner_each():
     [
         ("speed_up = 1440", "sped_up = 1440", "unknown key 'sped_up'; did you mean 'speed_up'?"),
         (
-            "capacity_wh = 24_000",
+            "capacity_wh = 36_000",
             'capacity_wh = "24"',
             "capacity_wh = '24' is not an integer",
         ),
         (
-            "capacity_wh = 24_000",
+            "capacity_wh = 36_000",
             "capacity_wh = 24.5",
             "capacity_wh = 24.5 is not an integer",
         ),
-        ("capacity_wh = 24_000", "capacity_wh = -1", "capacity_wh = -1 must not be negative"),
+        ("capacity_wh = 36_000", "capacity_wh = -1", "capacity_wh = -1 must not be negative"),
         (
             "speed_up = 1440",
             "speed_up = 0",
             "speed_up = 0 is out of range; expected 1 to",
         ),
-        ("start_wh = 14_000", "", "missing key 'start_wh'"),
-        ("start_wh = 14_000", "start_wh = 30_000", "needs reserve_wh <= start_wh <= capacity_wh"),
+        ("start_wh = 18_000", "", "missing key 'start_wh'"),
+        ("start_wh = 18_000", "start_wh = 40_000", "needs reserve_wh <= start_wh <= capacity_wh"),
         ('owner = "Ada"', 'owner = "Adda"', "no owner 'Adda'; did you mean 'Ada'?"),
         ('profile = "roof"', 'profile = "rooof"', "no profile 'rooof'; did you mean 'roof'?"),
         ('name = "ada-meter"', 'name = "feeder"', "two [[board]] are named 'feeder'"),
