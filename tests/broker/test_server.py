@@ -1,0 +1,183 @@
+"""The shell around the machine: sockets, timers, limits of what waits, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker.rawclient import PATIENCE_S, Visitors
+from demesh.broker.codec import Connack, Connect, Publish, Subscribe, encode
+from demesh.broker.limits import Limits, Reason
+from demesh.broker.server import Server
+from demesh.errors import ConfigError, TemporaryError
+
+
+async def test_a_port_in_use_is_one_clear_line() -> None:
+    async with Server() as server:
+        with pytest.raises(TemporaryError, match=f"port {server.port} .* in use") as caught:
+            await Server(port=server.port).start()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+async def test_an_address_others_could_reach_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="loopback"):
+        await Server(host).start()
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+async def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(ConfigError, match="65535"):
+        await Server(port=port).start()
+
+
+async def test_a_stopped_server_cuts_everyone_off_and_starts_again_on_its_port() -> None:
+    server = Server("localhost")
+    await server.start()
+    port = server.port
+    for _ in range(3):
+        visitors = Visitors(port)
+        client = await visitors.connect("a", clean_session=False)
+        stranger = await visitors.dial()
+        await client.nothing()
+        await server.stop()
+        await client.closed()
+        await stranger.closed()
+        await server.start()
+        assert server.port == port
+    await server.stop()
+    await server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        await visitors.dial()
+
+
+async def test_what_was_sent_before_the_stop_still_arrives() -> None:
+    async with Server() as server:
+        visitors = Visitors(server.port)
+        client = await visitors.connect("a")
+        await client.subscribe(("t", 0))
+        client.send(*[Publish("t", b"%d" % n) for n in range(100)])
+        await client.expect(Publish("t", b"0"))
+    for n in range(1, 100):
+        await client.expect(Publish("t", b"%d" % n))
+    await client.closed()
+
+
+async def test_connections_have_no_delay() -> None:
+    async with Server() as server:
+        await Visitors(server.port).connect("a")
+        (peer,) = server._peers.values()
+        sock = peer.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_a_silent_connection_is_closed_by_the_servers_own_timer() -> None:
+    async with Server(limits=Limits(connect_timeout_ms=50)) as server:
+        client = await Visitors(server.port).dial()
+        await client.closed()
+        assert server.counters.closed == {Reason.CONNECT_TIMEOUT: 1}
+
+
+async def test_a_refusal_arrives_before_the_close() -> None:
+    async with Server() as server:
+        client = await Visitors(server.port).dial()
+        client.send(Connect("a", level=9))
+        await client.expect(Connack(1))
+        await client.closed()
+
+
+async def test_a_client_that_does_not_read_is_closed_and_the_others_go_on() -> None:
+    limits = Limits(write_buffer_bytes_max=1_000_000)
+    async with Server(limits=limits) as server:
+        visitors = Visitors(server.port)
+        slow = await visitors.connect("slow", will=Publish("gone", b"slow"))
+        await slow.subscribe(("flood", 0))
+        slow.writer.transport.pause_reading()
+        fast = await visitors.connect("fast")
+        await fast.subscribe(("gone", 0))
+        flood = encode(Publish("flood", bytes(100_000)))
+        async with asyncio.timeout(PATIENCE_S):
+            while not server.counters.closed:
+                fast.send(flood)
+                told = await fast.messages()
+        assert (told or [await fast.next()]) == [Publish("gone", b"slow")]
+        assert server.counters.closed == {Reason.SLOW: 1}
+        visitors.leave()
+
+
+async def test_one_turn_cannot_ask_for_more_than_may_wait() -> None:
+    """Many small SUBSCRIBEs in one segment, each asking for all retained messages again."""
+    limits = Limits(write_buffer_bytes_max=2_000_000)
+    async with Server(limits=limits) as server:
+        visitors = Visitors(server.port)
+        client = await visitors.connect("greedy")
+        client.send(*[Publish(f"t/{n}", bytes(10_000), retain=True) for n in range(100)])
+        await client.nothing()
+        client.send(encode(Subscribe(1, (("#", 0),))) * 5_000)
+        while await client.next() is not None:
+            pass
+        assert server.counters.closed == {Reason.SLOW: 1}
+        assert (
+            server.counters.messages_sent < 100 * 20
+        )  # bursts of a megabyte; 5,000 were asked for
+        visitors.leave()
+
+
+async def test_garbage_on_many_connections_hurts_nobody() -> None:
+    async with Server() as server:
+        visitors = Visitors(server.port)
+        steady = await visitors.connect("steady")
+        garbage = bytes(range(256)) * 8
+        for shift in range(64):
+            client = await visitors.dial()
+            client.send(encode(Connect("")) * (shift % 2), garbage[shift:])
+            client.writer.write_eof()
+            while await client.next() is not None:
+                pass
+        await steady.nothing()
+        assert sum(server.counters.closed.values()) == 64
+
+
+async def run_broker(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "demesh.broker", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        cwd=Path(__file__).parent,
+    )
+
+
+async def test_the_process_says_where_it_listens_and_ends_by_a_signal() -> None:
+    process = await run_broker("--port", "0")
+    async with asyncio.timeout(PATIENCE_S):
+        line = (await process.stdout.readline()).decode()
+        assert line.startswith("mqtt://127.0.0.1:")
+        port = int(line.rpartition(":")[2])
+        client = await Visitors(port).connect("a")
+        second = await run_broker("--port", str(port))
+        _, complaint = await second.communicate()
+        assert (second.returncode, complaint.count(b"\n")) == (75, 1)
+        process.send_signal(signal.SIGTERM)
+        await client.closed()
+        assert await process.wait() == 0
+        assert await process.stderr.read() == b""
+
+
+async def test_a_killed_process_leaves_its_port_to_the_next_at_once() -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        process = await run_broker("--port", "0")
+        port = int((await process.stdout.readline()).rpartition(b":")[2])
+        client = await Visitors(port).connect("a")
+        process.kill()
+        await client.closed()
+        await process.wait()
+        async with Server(port=port) as server:
+            await Visitors(server.port).connect("a")
