@@ -10,7 +10,7 @@ docs/protocol.md) and keep their own books. Each rule has a name, which a violat
                  only for what it notarized, and never both FINALIZE and NULLIFY in a view
     durable      a vote leaves a board only when its journal holds it
     money        all balances and escrows on a disk sum to 0; none is below its floor
-    exposure     vouchers on a channel never sum to more than its escrow, and never go down
+    exposure     vouchers on a channel never sum to more than its escrow (see also `exposure`)
 """
 
 from __future__ import annotations

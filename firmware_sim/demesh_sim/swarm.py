@@ -16,6 +16,7 @@ from demesh.ports import MILLISECOND, SECOND, Instant
 from demesh.wire import identity
 from demesh.wire.messages import Genesis
 from demesh_sim.checkers import Checkers, Electorate, Run, Violation
+from demesh_sim.exposure import PromiseChecker
 from demesh_sim.faults import NO_FAULTS, Fault, Faults, Strike, strikes
 from demesh_sim.heap import Heap
 from demesh_sim.hosts import Host, Member
@@ -97,13 +98,12 @@ class Swarm:
             profile,
             duplicate_ppm=faults.duplicate_ppm,
         )
-        self.checkers = Checkers(
-            Run(seed, replay or f"Swarm(..., seed={seed})"),
-            [member.identity.name for member in members],
-            electorate(members, genesis),
-        )
+        run = Run(seed, replay or f"Swarm(..., seed={seed})")
+        names = [member.identity.name for member in members]
+        self.checkers = Checkers(run, names, electorate(members, genesis))
+        self.promises = PromiseChecker(run, names)
         self._trace, self._finality = Trace(log), Finality()
-        watching = (self._trace, self.checkers, self._finality, *witnesses)
+        watching = (self._trace, self.checkers, self.promises, self._finality, *witnesses)
         self.hosts = [
             Host(
                 index,
@@ -160,7 +160,7 @@ class Swarm:
             events=self.heap.events,
             turns=sum(host.turns for host in self.hosts),
             packets=self.network.packets,
-            checked=self.checkers.checked,
+            checked=self.checkers.checked + self.promises.checked,
             strikes=self._strikes,
             heights=self.checkers.heights(),
             finality_p50_ms=self._finality.percentile_ms(50),

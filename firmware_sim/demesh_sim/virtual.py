@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from demesh.cli.run import DELAY_FLOOR_MS
-from demesh.node import NodeIdentity, NodeSettings
+from demesh.node import Node, NodeIdentity, NodeSettings
 from demesh.ports import MILLISECOND, Instant, Json, Observe
 from demesh.wire import identity
 from demesh_sim import founding
@@ -82,6 +82,7 @@ def street_swarm(
     seed: int,
     faults: Faults = NO_FAULTS,
     on_observe: OnObserve | None = None,
+    make_node: type[Node] = Node,
 ) -> Swarm:
     """The swarm of a founded scenario, at virtual time 0."""
     clock = DayClock(0, scenario.clock.starts_minute, scenario.clock.speed_up)
@@ -99,7 +100,7 @@ def street_swarm(
         )
         name = NodeIdentity(plan.name, plan.device_class, board.device_key, board.vote_key)
         device = SimulatedBoard(scenario, plan.name, clock, cable, 0)
-        members.append(Member(name, settings, device))
+        members.append(Member(name, settings, device, make_node))
     witnesses: list[Witness] = []
     if on_observe is not None:
         ids = tuple(identity.text(board.id) for board in founded.boards)

@@ -1,4 +1,4 @@
-"""One run of a fault campaign over a bare mesh: what a seed means, and what must hold at its end."""
+"""One run of a fault campaign over a bare mesh: what a seed means, what must hold at its end."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cbor2
 import pytest
@@ -15,12 +16,15 @@ from demesh.wire.frame import Binding
 from demesh.wire.messages import Voucher
 from demesh.wire.signer import Signer
 from demesh_consensus.types import Block, Certificate, Statement, StatementKind, Vote
+from demesh_sim import scenario as scenarios
 from demesh_sim.bare import Bare, Customer, found_bare
-from demesh_sim.checkers import Checkers, Run, Violation
+from demesh_sim.checkers import VOUCHER, Checkers, Run, Violation, open_frame
 from demesh_sim.faults import Faults
+from demesh_sim.founding import found, seeded
 from demesh_sim.links import PROFILES
 from demesh_sim.memory_store import MemoryStore
 from demesh_sim.swarm import Swarm, electorate
+from demesh_sim.virtual import street_swarm
 
 NOTARIZE, NULLIFY, FINALIZE = StatementKind.NOTARIZE, StatementKind.NULLIFY, StatementKind.FINALIZE
 BARE: Bare = found_bare(4, seed=1)
@@ -133,7 +137,7 @@ def test_a_vote_that_is_not_in_the_journal_may_not_leave() -> None:
 def test_two_blocks_at_one_height_are_found() -> None:
     check = checkers()
     store(check, 0, stored(block(1, BARE.mesh_id)))
-    with pytest.raises(Violation, match="agreement: voter-3 .* not the block voter-0 finalized"):
+    with pytest.raises(Violation, match=r"agreement: voter-3 .* not the block voter-0 finalized"):
         store(check, 3, stored(block(1, BARE.mesh_id, time_s=6)))
 
 
@@ -165,7 +169,7 @@ def test_money_that_appears_or_falls_below_its_floor_is_found() -> None:
     a, b = ACCOUNTS + bytes(16), ACCOUNTS + bytes([1]) * 16
     first = block(1, BARE.mesh_id)
     store(checkers(), 0, stored(first, changes=((a, account(-40)), (b, account(40)))))
-    with pytest.raises(Violation, match="money: .* all money is 1"):
+    with pytest.raises(Violation, match=r"money: .* all money is 1"):
         store(checkers(), 0, stored(first, changes=((a, account(-40)), (b, account(41)))))
     with pytest.raises(Violation, match="below its floor"):
         store(checkers(), 0, stored(first, changes=((a, account(-101)), (b, account(101)))))
@@ -183,7 +187,7 @@ def test_a_promise_above_the_escrow_is_found() -> None:
         publish(check, 0, pen(0).seal(Voucher(channel, 0, 51)))
 
 
-# -- boards that misbehave, in a real swarm ---------------------------------------------------------
+# -- boards that misbehave, in a real swarm --------------------------------------------------------
 
 
 class WithoutJournal(Node):
@@ -221,6 +225,30 @@ class Forger(Node):
             else effect
             for effect in super().handle(given, now)
         ]
+
+
+class Spendthrift(Node):
+    """Promises what it is asked and a credit more, whatever its own meter says."""
+
+    def handle(self, given: Input, now: Instant) -> list[Effect]:
+        effects = super().handle(given, now)
+        for place, effect in enumerate(effects):
+            frame = open_frame(effect.payload) if isinstance(effect, Publish) else None
+            if frame is not None and frame.kind == VOUCHER:
+                channel, lane, cum = cbor2.loads(frame.payload)
+                more = self._signer.seal(Voucher(channel, lane, cum + 1_000_000))
+                effects[place] = replace(effect, payload=more)
+        return effects
+
+
+def test_a_payer_that_promises_more_than_its_meter_saw_is_found() -> None:
+    scenario = scenarios.load(Path(__file__).parents[2] / "configs" / "scenarios" / "street.toml")
+    honest = street_swarm(scenario, found(scenario, 1, seeded(7)), 7)
+    honest.run(12)
+    assert honest.promises.checked > 10
+    swarm = street_swarm(scenario, found(scenario, 1, seeded(7)), 7, make_node=Spendthrift)
+    with pytest.raises(Violation, match="^promise|^exposure"):
+        swarm.run(12)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_a_restarted_broker_stops_nothing_for_good() -> None:
 
 def test_a_voter_whose_journal_forgot_is_quarantined_and_never_contradicts_itself() -> None:
     bare = found_bare(4, seed=7)
-    swarm, counting = swarm_of(bare, 7)
+    swarm, _ = swarm_of(bare, 7)
     Customer(swarm, bare, every_ms=100, until_s=40)
     swarm.run(10)
     host = swarm.hosts[0]
@@ -158,8 +158,8 @@ def test_a_voter_whose_journal_forgot_is_quarantined_and_never_contradicts_itsel
     swarm.run(60)
     assert host.node is not None
     kept = {space for space, _, _ in host.store.load().kept}
-    voting = host.node.consensus.voting
-    assert ("quarantine" in kept) != voting
+    assert "quarantine" in kept
+    assert not host.node.consensus.voting
     assert swarm.report().common_height == swarm.report().blocks
 
 
