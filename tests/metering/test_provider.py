@@ -120,7 +120,7 @@ def test_a_step_seen_once_does_not_hold_a_paid_flow_for_ever():
 def test_a_voucher_is_synced_as_soon_as_more_than_l_would_be_lost_with_it():
     talk = Talk(lag=400).serving()
     assert talk.pay(400) == []
-    assert talk.machine.durable == 0
+    assert talk.machine.credit.durable == 0
     assert talk.pay(401) == ["sync"]
     assert talk.pay(801) == []
     assert talk.pay(802) == ["sync"]
@@ -132,7 +132,7 @@ def test_the_greatest_voucher_counts_in_whatever_order_they_come():
     talk.pay(90)
     talk.pay(40)
     talk.pay(90)
-    assert talk.machine.claim == 90
+    assert talk.machine.credit.claim == 90
     talk.end()
     talk.sample(0)
     talk.now += 2 * QUANTUM
@@ -145,7 +145,7 @@ def test_the_greatest_voucher_counts_in_whatever_order_they_come():
 def test_a_voucher_for_another_channel_or_lane_or_above_the_escrow_is_rejected(voucher):
     talk = Talk().serving()
     assert talk.pay(*voucher) == []
-    assert (talk.machine.claim, talk.machine.rejected) == (0, Reject.INVALID)
+    assert (talk.machine.credit.claim, talk.machine.rejected) == (0, Reject.INVALID)
 
 
 def test_a_reading_unpaid_for_two_quanta_ends_the_service():

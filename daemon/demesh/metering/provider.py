@@ -25,8 +25,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated
 
+from demesh.metering.credit import Credit
 from demesh.metering.meter import QUANTA_PATIENCE, MeshClock, Meter
-from demesh.metering.register import NO_PREVIOUS, digest
+from demesh.metering.register import Pages
 from demesh.metering.settlement import Settlement
 from demesh.metering.tariff import cost
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Keep
@@ -100,20 +101,16 @@ class Provider:
         self.agreement = agreement
         self.phase = Phase.WAITING
         self.channel_id = b""
-        self.claim = 0
-        self.durable = 0
+        self.credit = Credit()
         self.reason = EndReason.DONE
         self.rejected: Reject | None = None
         self.meter = Meter(agreement.power_w)
         self._clock = clock
         self._quantum_ns = agreement.offer.quantum_ms * MILLISECOND
-        self._lag = agreement.offer.lag
-        self._frame = b""
-        self._expiry_s = self._escrow = self._begin = self._page = 0
-        self._previous = NO_PREVIOUS
+        self._expiry_s = self._escrow = 0
+        self._pages = Pages()
         self._final: Reading | None = None
         self._heard = self._fresh = True
-        self._unpaid: list[tuple[int, Instant]] = []
         self._due: Instant | None = now + OPEN_WAIT_NS
         self._late: Instant = 0
         self._settlement: Settlement | None = None
@@ -127,12 +124,11 @@ class Provider:
             self.phase = Phase.STOPPING
         self.channel_id, self._expiry_s, self._escrow = entry.channel, entry.expiry_s, entry.escrow
         self.meter = Meter(entry.agreement.power_w, entry.base, entry.last)
-        self._begin, self._previous = entry.begin, entry.previous
-        self._page = entry.page + PAGES_SKIPPED if entry.page else 0
+        page = entry.page + PAGES_SKIPPED if entry.page else 0
+        self._pages = Pages(page, entry.begin, entry.previous)
         self._heard = self._fresh = False
         self.reason = EndReason(entry.reason)
-        self.claim = self.durable = entry.claim
-        self._frame = entry.frame
+        self.credit = Credit(entry.claim, entry.frame)
         if self.phase in IN_SERVICE:
             self._due = None
         elif self.phase is Phase.STOPPING:
@@ -159,9 +155,7 @@ class Provider:
         """What the ledger says of this agreement's channel."""
         if not fact.open:
             return self._gone(fact, now)
-        self.claim = max(self.claim, fact.claimed)
-        self.durable = max(self.durable, fact.claimed)
-        self._paid_up()
+        self.credit.claimed(fact.claimed)
         if self.phase is Phase.WAITING:
             return self._opened(fact, now)
         if self.phase is Phase.HELD and self._due is None:
@@ -171,25 +165,22 @@ class Provider:
         return self.tick(now)
 
     def voucher(self, voucher: Voucher, frame: bytes, now: Instant) -> list[Act]:
-        """The payer's promise; the greatest counts, repeated or reordered ones change nothing."""
+        """The payer's promise; the greatest counts."""
         if voucher.channel != self.channel_id or voucher.lane != 0 or voucher.cum > self._escrow:
             self.rejected = Reject.INVALID
             return []
         self._heard = True
         acts: list[Act] = []
-        if voucher.cum > self.claim and self.phase is not Phase.DONE:
-            self.claim, self._frame = voucher.cum, frame
-            urgent = self.claim - self.durable > self._lag  # R-MET-14
-            acts.append(self._keep(urgent=urgent))
-            if urgent:
-                self.durable = self.claim
-        self._paid_up()
+        if not self.over and self.credit.promised(voucher.cum, frame):
+            acts.append(
+                self._keep(urgent=self.credit.exposed(self.agreement.offer.lag))
+            )  # R-MET-14
         return acts + self.tick(now)
 
     def end(self, end: End, now: Instant) -> list[Act]:
         """The payer is done, or has lost the agreement."""
         if self.phase is Phase.WAITING:
-            return self._drop(now)
+            return self._drop()
         return self._end(end.reason, now) if self.phase in IN_SERVICE else []
 
     def measured(self, register: int | None, now: Instant) -> list[Act]:
@@ -210,24 +201,20 @@ class Provider:
             return self._serve(now) if self._fresh and self._due is not None else []
         if self.phase is Phase.SETTLING:
             assert self._settlement is not None
-            return self._settlement.tick(self._frame, now)
+            return self._settlement.tick(self.credit.frame, now)
         if self.phase is Phase.FINAL:
             return self._wait_for_last_voucher(now)
         if self._due is None or now < self._due:
             return []
         if self.phase is Phase.WAITING:
-            end = Send(self.agreement.payer, End(self.agreement.id, EndReason.DONE, 0))
-            return [end, *self._drop(now)]
-        if self.phase is Phase.STOPPING:
-            return self._send_final(now)
-        return []
+            return [self._end_message(EndReason.DONE), *self._drop()]
+        return self._send_final(now) if self.phase is Phase.STOPPING else []
 
     def stop(self, now: Instant) -> list[Act]:
         """The daemon ends: no more service, a last reading at once, the rest after the restart."""
         if self.phase not in IN_SERVICE:
             return []
-        acts = self._end(EndReason.STOPPING, now)
-        return acts + self._send_final(now) if self.phase is Phase.STOPPING else acts
+        return self._end(EndReason.STOPPING, now) + self._send_final(now)
 
     def deadline(self) -> Instant | None:
         """When `tick` has something to do at the latest."""
@@ -236,15 +223,15 @@ class Provider:
             return self._settlement.due
         if self.phase not in IN_SERVICE:
             return self._due
-        if self._due is None or not self._fresh:
+        if not self._fresh or self._due is None:
             return None
-        times = [self._due, self._clock.reaches(self._expiry_s - EXPIRY_MARGIN_S)]
-        if self._unpaid:
-            times.append(self._unpaid[0][1] + QUANTA_PATIENCE * self._quantum_ns)
-        still_at = self.meter.still_at(self._quantum_ns)
-        if still_at is not None:
-            times.append(still_at)
-        return min(times)
+        times = (
+            self._due,
+            self._clock.reaches(self._expiry_s - EXPIRY_MARGIN_S),
+            self.credit.patience_ends(self._quantum_ns),
+            self.meter.still_at(self._quantum_ns),
+        )
+        return min(time for time in times if time is not None)
 
     # -- service ---------------------------------------------------------------------------------
 
@@ -261,34 +248,32 @@ class Provider:
     @property
     def units(self) -> int:
         """Units of this agreement, by the own meter."""
-        return self.meter.units - self._begin
+        return self.meter.units - self._pages.begin
 
     def owed(self, units: int) -> int:
         """What `units` cost, never more than the escrow."""
         return min(cost(self.agreement.offer.tariff, units), self._escrow)
 
     def _opened(self, fact: ChannelFact, now: Instant) -> list[Act]:
-        self.channel_id, self._expiry_s = fact.channel, fact.expiry_s
-        self._escrow = fact.escrow
+        self.channel_id, self._expiry_s, self._escrow = fact.channel, fact.expiry_s, fact.escrow
         fits = fact.escrow >= self.agreement.escrow and not fact.closing
         if not fits or self._clock.time_s(now) + EXPIRY_MARGIN_S >= fact.expiry_s:
             return [*self._settle(now), Ended(self.agreement.id)]
-        self._begin = self.meter.units
+        self._pages.begin = self.meter.units
         self._enter(Phase.SERVING)
         self.meter.run(now)
         # BEGIN is durable before it is sent: another begin after a crash would be equivocation.
-        acts = self._read(Why.BEGIN, now)
-        return [*acts, self._keep(urgent=True), Actuate(self.agreement.id, self.agreement.power_w)]
+        acts = [*self._read(Why.BEGIN, now), self._keep(urgent=True)]
+        return [*acts, Actuate(self.agreement.id, self.agreement.power_w)]
 
     def _serve(self, now: Instant) -> list[Act]:
         assert self._due is not None
-        reason = self._reason_to_end(now)
-        if reason is not None:
+        if (reason := self._reason_to_end(now)) is not None:
             return self._end(reason, now)
         acts: list[Act] = []
-        if self.phase is Phase.HELD and self.owed(self.units) <= self.claim:
+        if self.phase is Phase.HELD and self.owed(self.units) <= self.credit.claim:
             self.meter.step = 0  # one step larger than the lag must not hold a paid flow for ever
-        trusted = self._next_cost() <= self.claim + self._lag
+        trusted = self._next_cost() <= self.credit.claim + self.agreement.offer.lag
         if trusted and self.phase is Phase.HELD:
             self._enter(Phase.SERVING)
             self.meter.run(now)
@@ -314,7 +299,8 @@ class Provider:
             return EndReason.ESCROW
         if self._clock.time_s(now) + EXPIRY_MARGIN_S >= self._expiry_s:
             return EndReason.EXPIRY
-        if self._unpaid and now >= self._unpaid[0][1] + QUANTA_PATIENCE * self._quantum_ns:
+        unpaid_at = self.credit.patience_ends(self._quantum_ns)
+        if unpaid_at is not None and now >= unpaid_at:
             return EndReason.UNPAID
         still_at = self.meter.still_at(self._quantum_ns)
         if still_at is not None and now >= still_at:
@@ -325,25 +311,12 @@ class Provider:
         reading = self._reading(why, now)
         self._heard = False
         self._due = now + self._quantum_ns
-        if reading.need > self.claim:
-            self._unpaid.append((reading.need, now))
+        self.credit.asked(reading.need, now)
         return [Send(self.agreement.payer, reading)]
 
     def _reading(self, why: Why, now: Instant) -> Reading:
-        self._page += 1
-        reading = Reading(
-            agreement=self.agreement.id,
-            channel=self.channel_id,
-            page=self._page,
-            why=why,
-            time_s=self._clock.time_s(now),
-            begin=self._begin,
-            register=self.meter.units,
-            need=self.owed(self.units),
-            previous=self._previous,
-        )
-        self._previous = digest(reading)
-        return reading
+        parties, need = (self.agreement.id, self.channel_id), self.owed(self.units)
+        return self._pages.write(parties, why, self._clock.time_s(now), self.meter.units, need)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -356,9 +329,12 @@ class Provider:
         return [
             self._keep(urgent=True),
             Actuate(self.agreement.id, 0),
-            Send(self.agreement.payer, End(self.agreement.id, reason, self.units)),
+            self._end_message(reason),
             Ended(self.agreement.id),
         ]
+
+    def _end_message(self, reason: EndReason) -> Send:
+        return Send(self.agreement.payer, End(self.agreement.id, reason, self.units))
 
     def _send_final(self, now: Instant) -> list[Act]:
         self._enter(Phase.FINAL)
@@ -370,7 +346,7 @@ class Provider:
 
     def _wait_for_last_voucher(self, now: Instant) -> list[Act]:
         assert self._final is not None and self._due is not None
-        if self.claim >= self._final.need or now >= self._late:
+        if self.credit.claim >= self._final.need or now >= self._late:
             return self._settle(now)
         if now < self._due:
             return []
@@ -380,8 +356,7 @@ class Provider:
     def _settle(self, now: Instant) -> list[Act]:
         self._enter(Phase.SETTLING)
         self._settlement = Settlement(self.channel_id, now)
-        self.durable = self.claim
-        return [self._keep(urgent=True), *self._settlement.tick(self._frame, now)]
+        return [self._keep(urgent=True), *self._settlement.tick(self.credit.frame, now)]
 
     def _gone(self, fact: ChannelFact, now: Instant) -> list[Act]:
         """The channel is settled or expired: nothing more can be earned here."""
@@ -390,18 +365,14 @@ class Provider:
         acts: list[Act] = []
         if self.phase in IN_SERVICE:
             self.meter.halt(now)
-            end = End(self.agreement.id, EndReason.EXPIRY, self.units)
-            acts = [Actuate(self.agreement.id, 0), Send(self.agreement.payer, end)]
-            acts.append(Ended(self.agreement.id))
-        self.claim = max(self.claim, fact.claimed)
+            end = self._end_message(EndReason.EXPIRY)
+            acts = [Actuate(self.agreement.id, 0), end, Ended(self.agreement.id)]
+        self.credit.claimed(fact.claimed)
         return acts + self._forget()
 
-    def _drop(self, now: Instant) -> list[Act]:
+    def _drop(self) -> list[Act]:
         """No channel ever came; should one come later it is closed at once, unclaimed."""
         return [*self._forget(), Ended(self.agreement.id)]
-
-    def _paid_up(self) -> None:
-        self._unpaid = [(need, at) for need, at in self._unpaid if need > self.claim]
 
     def _forget(self) -> list[Act]:
         self._enter(Phase.DONE)
@@ -417,15 +388,15 @@ class Provider:
             escrow=self._escrow,
             base=self.meter.base,
             last=self.meter.last,
-            begin=self._begin,
-            page=self._page,
-            previous=self._previous,
+            begin=self._pages.begin,
+            page=self._pages.number,
+            previous=self._pages.previous,
             reason=int(self.reason),
-            claim=self.claim,
-            frame=self._frame,
+            claim=self.credit.claim,
+            frame=self.credit.frame,
         )
         if urgent:
-            self.durable = self.claim
+            self.credit.durable = self.credit.claim
         return Keep(SPACE, self.agreement.id, encode(entry), urgent=urgent)
 
     def _enter(self, phase: Phase) -> None:

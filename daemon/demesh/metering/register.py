@@ -24,6 +24,26 @@ from demesh.wire.schema import encode
 NO_PREVIOUS = bytes(32)
 
 
+class Pages:
+    """The book a provider writes: numbered readings of one agreement, each linked to the last."""
+
+    __slots__ = ("begin", "number", "previous")
+
+    def __init__(self, number: int = 0, begin: int = 0, previous: bytes = NO_PREVIOUS) -> None:
+        self.number, self.begin, self.previous = number, begin, previous
+
+    def write(
+        self, parties: tuple[bytes, bytes], why: Why, time_s: int, register: int, need: int
+    ) -> Reading:
+        """The next page for (agreement, channel)."""
+        self.number += 1
+        reading = Reading(
+            *parties, self.number, why, time_s, self.begin, register, need, self.previous
+        )
+        self.previous = digest(reading)
+        return reading
+
+
 class Verdict(Enum):
     """What to make of a reading; the payer answers only OK and AGAIN."""
 

@@ -286,4 +286,4 @@ def _peer(session: Session) -> bytes:
 
 
 def _paid(session: Session) -> int:
-    return session.claim if isinstance(session, Provider) else session.cum
+    return session.credit.claim if isinstance(session, Provider) else session.cum
