@@ -14,8 +14,10 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiomqtt
 import pytest
 
+from demesh.wire import identity
 from demesh_sim.street import Street
 
 SCENARIO = Path(__file__).parents[2] / "configs" / "scenarios" / "street.toml"
@@ -217,6 +219,29 @@ async def test_a_broker_killed_and_restarted_stops_nothing_for_good(tmp_path):
         await lookout.until(
             lambda: {board for board, _, _ in lookout.documents[since:]} == set(street.boards),
             "every board is back at the broker",
+        )
+        await lookout.further(8)
+        await lookout.settled()
+
+
+async def test_garbage_on_every_protocol_topic_is_counted_and_otherwise_ignored(tmp_path):
+    async with watched(tmp_path) as (street, lookout):
+        ids = street.ids
+        base = f"demesh/1/{identity.text(street.founded.mesh_id[:16])}"
+        topics = [f"{base}/{area}/{ids['feeder']}" for area in ("vote", "op", "tip", "card")]
+        topics += [f"{base}/to/{ids[name]}/{ids['feeder']}" for name in ids]
+        topics += [f"{base}/vote/nobody", f"{base}/gone/{ids['ada-meter']}"]
+        frames = [b"", b"\xff", b"garbage", bytes(200), b"\xd2\x84" + bytes(90), bytes(70_000)]
+        host, port = street.observer.url.removeprefix("mqtt://").split(":")
+        async with aiomqtt.Client(host, int(port)) as stranger:
+            for topic in topics:
+                for frame in frames:
+                    await stranger.publish(topic, frame, qos=1)
+        # The feeder takes what is published in its name for its own and does not even look.
+        others = [b for b in lookout.picture.boards.values() if b.name != "feeder"]
+        await lookout.until(
+            lambda: all({"SIZE", "SHAPE", "TOPIC"} <= b.rejects.keys() for b in others),
+            "every board has counted what it threw away",
         )
         await lookout.further(8)
         await lookout.settled()
