@@ -203,7 +203,12 @@ class Report:
         return effects
 
     def _event(self, event: Event) -> Json:
-        document: dict[str, Json] = {"event": type(event).__name__.lower()}
+        name = self._node.directory.name
+        document: dict[str, Json] = {
+            "event": type(event).__name__.lower(),
+            "from": name(event.payer),
+            "to": name(event.payee),
+        }
         for field in fields(event):
             value = getattr(event, field.name)
             if field.name == "shares":
