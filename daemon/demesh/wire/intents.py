@@ -29,7 +29,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What two devices agreed on. `id` is the first 16 bytes of BLAKE2b-256(provider, payer, accept)."""
+    """What two devices agreed on; `id` as in R-MKT-1."""
 
     id: bytes
     provider: bytes
@@ -57,7 +57,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class ChannelFact:
-    """What the finalized ledger says about a channel; `open` is False once it is settled or gone."""
+    """What the finalized ledger says of a channel; `open` is False once it is settled or gone."""
 
     channel: bytes
     agreement: bytes

@@ -1,6 +1,7 @@
 """Every message that crosses the wire, as the payload of its frame (docs/protocol.md).
 
-Amounts are micro-credits, units are watt-hours, times are mesh time in seconds unless said otherwise.
+Amounts are micro-credits, units are watt-hours, times are mesh time in seconds, unless said
+otherwise.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class Tariff:
-    """cost(U) = clamp(start + sum of tiers, least if any units, most); metering/tariff.py computes it."""
+    """cost(U) = clamp(start + sum of tiers, least if any units, most); see metering/tariff.py."""
 
     unit: Name
     start: U53
@@ -73,7 +74,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a provider sells. `lead` and `lag` bound the payer's and the payee's risk, in credits."""
+    """What a provider sells. `lead` bounds the payer's risk, `lag` the payee's."""
 
     revision: U32
     service: Name
@@ -258,8 +259,8 @@ OP_BODIES: dict[OpType, type] = {
 OpBody = Transfer | OpenChannel | Claim | Close
 
 # -- consensus ------------------------------------------------------------------------------------
-# Statements, votes, certificates, blocks and proposals are `demesh_consensus` types; wire/statements.py
-# gives their CBOR.
+# Statements, votes, certificates, blocks and proposals are `demesh_consensus` types;
+# wire/statements.py gives their CBOR.
 
 
 @dataclass(frozen=True, slots=True)
