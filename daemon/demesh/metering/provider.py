@@ -144,11 +144,8 @@ class Provider:
         return [self._keep(urgent=True)]
 
     def resume(self) -> list[Act]:
-        """After `restore`: whatever the device still does for this agreement ends (R-MET-18).
-
-        The jump of the pages is durable before the next one is sent, or a second crash would send
-        the same numbers again.
-        """
+        """After `restore`: what the device still does for this agreement ends (R-MET-18)."""
+        # The jump of the pages is durable first, or a second crash would send the same numbers.
         return [self._keep(urgent=True), Actuate(self.agreement.id, 0)]
 
     def channel(self, fact: ChannelFact, now: Instant) -> list[Act]:
@@ -263,8 +260,8 @@ class Provider:
         self._enter(Phase.SERVING)
         self.meter.run(now)
         # BEGIN is durable before it is sent: another begin after a crash would be equivocation.
-        acts = [*self._read(Why.BEGIN, now), self._keep(urgent=True)]
-        return [*acts, Actuate(self.agreement.id, self.agreement.power_w)]
+        flow = Actuate(self.agreement.id, self.agreement.power_w)
+        return [*self._read(Why.BEGIN, now), self._keep(urgent=True), flow]
 
     def _serve(self, now: Instant) -> list[Act]:
         assert self._due is not None
