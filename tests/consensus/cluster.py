@@ -1,4 +1,4 @@
-"""A handful of consensus cores on a virtual network: delays, losses, crashes; a checker beside them.
+"""A handful of consensus cores on a virtual network: delays, losses, crashes; and a checker.
 
 Signatures are keyed hashes: what is tested here is the voting, not Ed25519.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from consensus.cluster import GENESIS, SECOND
-
 from demesh_consensus.clock import ADVANCE_S_MAX, SLACK_S, MeshClock
 from demesh_consensus.types import Voters
 

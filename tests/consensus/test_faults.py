@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from consensus.cluster import Cluster
 
 SEEDS = range(40)

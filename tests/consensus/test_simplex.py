@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from consensus.cluster import (
     GENESIS,
     MS,
@@ -17,7 +18,6 @@ from consensus.cluster import (
     signature,
     vote,
 )
-
 from demesh_consensus import (
     AskVotes,
     Block,
