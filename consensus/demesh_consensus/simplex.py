@@ -21,6 +21,7 @@ will do.
     R-CON-10 durable   every `Broadcast` of an own vote follows its `Record`; no vote before quorum
                        weight answered what it holds of mine: see `recall`
     R-CON-11 evidence  see `round`
+    R-CON-13 time      see `clock`
 
 Votes arrive with their signature already verified by the host; certificates and the vote inside a
 proposal are verified here.

@@ -1,7 +1,8 @@
 """Ops: what a signer asks of the ledger, answered once.
 
-R-LED-5  An op is known by its id (the hash of signer and payload). Its first inclusion decides and its
-         result is recorded; every later inclusion of the id gets that result and does nothing.
+R-LED-5  An op is known by its id, the BLAKE2b-256 of its signer's id and its payload. Its first
+         inclusion decides and its result is recorded; every later inclusion of the id gets that
+         result and does nothing.
 R-LED-6  An op whose valid_until is behind mesh time is EXPIRED, and never anything else afterwards.
          One whose valid_until is more than VALIDITY_S_MAX ahead is refused.
 R-LED-7  A result is forgotten once mesh time has passed valid_until, when the op can only be

@@ -2,8 +2,9 @@
 
 R-MKT-2  An offer stands exactly as long as this device can serve one more agreement; its terms come
          from the owner's policy, and its revision rises whenever it is put up again.
-R-MKT-3  Every accept is answered: Ack, or Refuse with the first reason that applies
-         (UNKNOWN, OFFER_GONE, TERMS, BUSY, EMPTY). The same accept has the same answer.
+R-MKT-3  Every accept is answered: Ack, or Refuse with the first reason that applies (UNKNOWN,
+         OFFER_GONE, TERMS, BUSY for sessions, EMPTY, BUSY for power). An agreement that stands is
+         acknowledged again, one that has ended is UNKNOWN; a refused accept is judged anew.
 R-MKT-4  The power of all agreements stays within power_w_max and what the device says it can
          deliver on top of its flows, their number within sessions_max.
 """

@@ -1,6 +1,6 @@
 """Validation of frames in pure Python: the reference that `_hotpath.pyx` must equal, call by call.
 
-Theory of operation. `Validator.check` runs cheapest first and stops at the first fault:
+Theory of operation. `Validator.check` runs cheapest first and stops at the first fault (R-WIRE-7):
 
     SIZE       empty, or above 64 KiB
     SHAPE      not the one layout of `frame.py`, read from left to right
@@ -193,7 +193,7 @@ def _envelope(outer: _Cursor) -> Envelope:
 
 
 class Window:
-    """Which (boot, seq) of one sender were used: the highest, and the 64 below it as a bitmap."""
+    """Which (boot, seq) of one sender were used: the highest, and the 63 below it (R-WIRE-8)."""
 
     __slots__ = ("_bitmap", "_boot", "_seq")
 

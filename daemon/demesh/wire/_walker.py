@@ -1,4 +1,4 @@
-"""Deterministic CBOR (RFC 8949 4.2.1) in pure Python: whether bytes are the one way to write.
+"""Deterministic CBOR (RFC 8949 4.2.1) in pure Python: whether bytes are the one way (R-WIRE-9).
 
 `cbor2` accepts long heads, unsorted keys, indefinite lengths, tags and trailing bytes, and its
 releases differ in which. So nothing reaches it that did not pass here: two machines that disagree

@@ -45,7 +45,7 @@ _GENESIS_DOMAIN = "demesh genesis 1"
 
 
 def text(identity: bytes) -> str:
-    """The text of an id (16 bytes): 27 characters of lower-case base32, the last one a check."""
+    """The text of an id (16 bytes): 27 characters of base32, the last one a check (R-ID-7)."""
     if len(identity) != ID_BYTES:
         raise ValueError(f"an id is {ID_BYTES} bytes, got {len(identity)}")
     bits = int.from_bytes(identity, "big") << 2
@@ -107,7 +107,7 @@ def certify_device(
 
 
 def check_certificate(certificate: DeviceCertificate, owner_public_key: bytes) -> bool:
-    """Whether this owner signed it, for two different and valid keys."""
+    """Whether this owner signed it, for two different and valid keys (R-ID-8)."""
     return (
         certificate.owner == device_id(owner_public_key)
         and is_public_key(certificate.device_key)

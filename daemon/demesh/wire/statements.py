@@ -1,4 +1,4 @@
-"""Consensus on the wire: CBOR of statements, votes, certificates, blocks and proposals.
+"""Consensus on the wire: CBOR of statements, votes, certificates, blocks, proposals (R-WIRE-11).
 
 A vote's payload is its statement; voter and signature stand in the frame, so that the signed bytes
 are the same for every voter. A certificate is a bitmap of voters and their signatures in order.
