@@ -202,6 +202,11 @@ def test_another_protocol_level_is_read_no_further() -> None:
     assert older.level != LEVEL
 
 
+def test_no_client_can_choose_an_id_with_a_nul() -> None:
+    (fault,) = decode(encode(Connect("\0001")))
+    assert fault == Malformed(Reason.MALFORMED, "text with a NUL character")
+
+
 def test_a_message_is_encoded_once_for_all_its_receivers() -> None:
     packet = Publish("t", b"x")
     assert encode(packet) is encode(packet)

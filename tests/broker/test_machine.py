@@ -436,6 +436,18 @@ def test_the_session_longest_offline_makes_room_and_leaves_nothing_behind() -> N
     assert desk.join(D, "first", clean_session=False)[0] == Transmit(D, Connack(0, True))
 
 
+def test_a_session_whose_client_came_back_never_makes_room() -> None:
+    desk = Desk(sessions_max=2)
+    desk.join(A, "back", clean_session=False)
+    desk.lose(A)
+    desk.join(A, "back", clean_session=False)
+    desk.subscribe(A, ("t", 0))
+    desk.join(B, "other", clean_session=False)
+    desk.lose(B)
+    desk.join(C, "new")
+    assert desk.say(C, Publish("t", b"x")) == [Transmit(A, Publish("t", b"x"))]
+
+
 def test_clients_without_an_id_never_share_a_session() -> None:
     desk = Desk()
     assert desk.join(A, "") == [Transmit(A, Connack())]
