@@ -61,7 +61,7 @@ class Observer:
 
     async def run(self) -> None:
         """Listen until cancelled."""
-        with self._record.open("a", encoding="utf-8") as record:
+        with self._record.open("a", encoding="utf-8", buffering=1) as record:
             while True:
                 try:
                     async with self._client() as client:

@@ -41,7 +41,7 @@ class BoardSeen:
     view: int = 0
     height: int = 0
     power_w: int = 0
-    demand_w: int = 0
+    power_w_peak: int = 0  # the most it drew or delivered
     stored_wh: int = 0
     balance: int = 0
     have: int = 0
@@ -181,7 +181,7 @@ class Picture:
         board.view = _number(document.get("view"))
         board.height = _number(document.get("height"))
         board.power_w = _number(document.get("power_w"))
-        board.demand_w = _number(document.get("demand_w"))
+        board.power_w_peak = max(board.power_w_peak, abs(board.power_w))
         board.stored_wh = _number(document.get("stored_wh"))
         board.balance = _number(document.get("balance"))
         quorum = document.get("quorum")

@@ -11,7 +11,7 @@ from demesh_sim.audit import audit
 from demesh_sim.physics import DAY, MINUTE, DayClock
 from demesh_sim.picture import Picture, seen
 from demesh_sim.scenario import Scenario
-from demesh_sim.summary import Run, Summary, summarize
+from demesh_sim.summary import Run, Summary, feeders, summarize
 from demesh_sim.swarm import Report
 from demesh_sim.view import Scene, View, title
 from demesh_sim.virtual import BEGINS_S, virtual_run
@@ -42,5 +42,11 @@ def run(scenario: Scenario, seed: int, duration_s: int, view: View) -> tuple[Rep
     view.show(scene(duration_s * 1000))
     genesis = done.founded.genesis
     simulated_s = duration_s * scenario.clock.speed_up
-    figures = Run(duration_s * 1000, simulated_s, picture.sold_wh, picture.finality_ms)
+    figures = Run(
+        duration_s * 1000,
+        simulated_s,
+        picture.sold_wh,
+        picture.finality_ms,
+        feeders(scenario, picture),
+    )
     return done.report, summarize(audit(genesis, done.stores), figures, genesis.body)

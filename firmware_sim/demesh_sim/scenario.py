@@ -6,18 +6,16 @@ place and what was expected; see configs/scenarios/street.toml for a commented e
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
-import types
-import typing
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from demesh.config import PROFILES, BuyPolicy, SellPolicy
 from demesh.errors import ConfigError
 from demesh.wire.schema import Bounds
+from demesh_sim import records
+from demesh_sim.records import Misfit, meant
 
 HOURS = 24
 
@@ -159,7 +157,7 @@ class Scenario:
         for board in self.board:
             if board.name == name:
                 return board
-        raise ConfigError(f"scenario {self.name}: no board {name!r}{_meant(name, self._boards())}")
+        raise ConfigError(f"scenario {self.name}: no board {name!r}{meant(name, self._boards())}")
 
     def index(self, name: str) -> int:
         """Position of a board in the scenario."""
@@ -171,18 +169,7 @@ class Scenario:
 
 def load(path: Path) -> Scenario:
     """Read and check a scenario file; raises ConfigError (exit 78) in one line."""
-    try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such scenario file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from None
-    scenario = _record(Scenario, values, f"{path}: ")
-    _check(scenario, str(path))
-    return scenario
+    return records.load(Scenario, path, _check)
 
 
 def minute_of_day(text: str) -> int:
@@ -196,57 +183,54 @@ def minute_of_day(text: str) -> int:
 # -- what a type cannot say ------------------------------------------------------------------------
 
 
-def _check(scenario: Scenario, path: str) -> None:
-    owners = _unique([owner.name for owner in scenario.owner], path, "owner")
-    profiles = _unique([profile.name for profile in scenario.profile], path, "profile")
-    _unique([board.name for board in scenario.board], path, "board")
-    _time(scenario.clock.starts_at, f"{path}: clock.starts_at")
-    if scenario.mesh.patience not in PROFILES:
-        raise ConfigError(
-            f"{path}: mesh.patience = {scenario.mesh.patience!r} is none of {', '.join(PROFILES)}"
-        )
+def _check(scenario: Scenario) -> None:
+    owners = _unique([owner.name for owner in scenario.owner], "owner")
+    profiles = _unique([profile.name for profile in scenario.profile], "profile")
+    _unique([board.name for board in scenario.board], "board")
+    _time(scenario.clock.starts_at, "clock.starts_at")
+    patience = scenario.mesh.patience
+    if patience not in PROFILES:
+        raise Misfit(f"mesh.patience = {patience!r} is none of {', '.join(PROFILES)}", "patience")
     for profile in scenario.profile:
         if len(profile.watts) != HOURS:
-            raise ConfigError(
-                f"{path}: profile {profile.name}: watts has {len(profile.watts)} values, "
+            raise Misfit(
+                f"profile {profile.name}: watts has {len(profile.watts)} values, "
                 f"expected {HOURS}, one for each full hour"
             )
     for board in scenario.board:
-        where = f"{path}: board {board.name}: "
+        where = f"board {board.name}: "
         if not BOARD_NAME.fullmatch(board.name):
-            raise ConfigError(f"{where}name must be of a-z, 0-9 and -, at most 32 characters")
+            raise Misfit(f"{where}name must be of a-z, 0-9 and -, at most 32 characters")
         if board.owner not in owners:
-            raise ConfigError(f"{where}no owner {board.owner!r}{_meant(board.owner, owners)}")
+            raise Misfit(f"{where}no owner {board.owner!r}{meant(board.owner, owners)}")
         for part in (board.load, board.sun):
             if part is not None and part.profile not in profiles:
-                raise ConfigError(
-                    f"{where}no profile {part.profile!r}{_meant(part.profile, profiles)}"
-                )
+                raise Misfit(f"{where}no profile {part.profile!r}{meant(part.profile, profiles)}")
         _check_parts(board, where)
 
 
 def _check_parts(board: Board, where: str) -> None:
     if board.sun is not None and board.battery is None:
-        raise ConfigError(f"{where}sun needs a battery to fill")
+        raise Misfit(f"{where}sun needs a battery to fill")
     if board.sell is not None and board.battery is None:
-        raise ConfigError(f"{where}sell needs a battery to sell from")
+        raise Misfit(f"{where}sell needs a battery to sell from")
     if board.buy is not None and board.load is None and board.car is None:
-        raise ConfigError(f"{where}buy needs a load or a car to buy for")
+        raise Misfit(f"{where}buy needs a load or a car to buy for")
     battery = board.battery
     if battery is not None and not battery.reserve_wh <= battery.start_wh <= battery.capacity_wh:
-        raise ConfigError(f"{where}battery needs reserve_wh <= start_wh <= capacity_wh")
+        raise Misfit(f"{where}battery needs reserve_wh <= start_wh <= capacity_wh")
     for stay in board.car.stays if board.car else ():
         arrives = _time(stay.arrives, f"{where}stays.arrives")
         if arrives >= _time(stay.leaves, f"{where}stays.leaves"):
-            raise ConfigError(f"{where}a stay must leave after it arrives, on the same day")
+            raise Misfit(f"{where}a stay must leave after it arrives, on the same day")
 
 
-def _unique(names: list[str], path: str, what: str) -> list[str]:
+def _unique(names: list[str], what: str) -> list[str]:
     if not names:
-        raise ConfigError(f"{path}: expected at least one [[{what}]]")
+        raise Misfit(f"expected at least one [[{what}]]")
     for name in names:
         if names.count(name) > 1:
-            raise ConfigError(f"{path}: two [[{what}]] are named {name!r}")
+            raise Misfit(f"two [[{what}]] are named {name!r}")
     return names
 
 
@@ -254,69 +238,4 @@ def _time(text: str, where: str) -> int:
     try:
         return minute_of_day(text)
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
-
-
-# -- records from tables ---------------------------------------------------------------------------
-
-R = TypeVar("R")
-
-
-def _record(cls: type[R], values: Any, where: str) -> R:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where.rstrip(': .')}: expected a table, got {_shown(values)}")
-    hints = typing.get_type_hints(cls, include_extras=True)
-    known = {item.metadata.get("key", item.name): item for item in fields(cls)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"{where}unknown key {key!r}{_meant(key, list(known))}")
-    taken = {}
-    for key, item in known.items():
-        if key in values:
-            taken[item.name] = _value(hints[item.name], values[key], where + key)
-        elif not _has_default(item):
-            raise ConfigError(f"{where}missing key {key!r}")
-    return cls(**taken)
-
-
-def _has_default(item: Field[Any]) -> bool:
-    return item.default is not MISSING or item.default_factory is not MISSING
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin is Annotated:
-        inner, bounds = typing.get_args(hint)
-        number = _value(inner, value, where)
-        if not bounds.least <= number <= bounds.greatest:
-            raise ConfigError(
-                f"{where} = {number} is out of range; expected {bounds.least} to {bounds.greatest}"
-            )
-        return number
-    if origin in (typing.Union, types.UnionType):
-        (inner,) = (arm for arm in typing.get_args(hint) if arm is not type(None))
-        return _value(inner, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(f"{where}: expected an array, got {_shown(value)}")
-        inner = typing.get_args(hint)[0]
-        return tuple(_value(inner, item, f"{where}[{at}]") for at, item in enumerate(value))
-    if is_dataclass(hint):
-        return _record(typing.cast(type, hint), value, where + ".")
-    if type(value) is not hint:
-        kind = {int: "an integer", str: "text in quotes", bool: "true or false"}[hint]
-        raise ConfigError(f"{where} = {_shown(value)} is not {kind}")
-    if hint is int and value < 0:
-        raise ConfigError(f"{where} = {value} must not be negative")
-    return value
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "a table" if isinstance(value, dict) else repr(value)
-
-
-def _meant(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; expected one of {', '.join(known)}"
+        raise Misfit(f"{where}: {error}", where.rpartition(".")[2]) from None

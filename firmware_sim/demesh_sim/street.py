@@ -35,7 +35,7 @@ from demesh_sim.physics import DAY, MINUTE, DayClock
 from demesh_sim.picture import Picture, seen
 from demesh_sim.processes import Child, EmbeddedBroker, end_all
 from demesh_sim.scenario import Scenario
-from demesh_sim.summary import Run, Summary, summarize
+from demesh_sim.summary import Run, Summary, feeders, summarize
 from demesh_sim.view import Scene, View, title
 
 # Four frames a second: movement is seen, and the terminal costs less than one board.
@@ -79,6 +79,8 @@ class Street:
         try:
             observer = await self._connect()
             watchers.append(asyncio.create_task(observer.run(), name="observer"))
+            if self.broker.child is not None:
+                watchers.append(self._notice_end(self.broker.child))
             await observer.ready.wait()
             began = time.monotonic_ns()
             self._lay_out(observer.url)
@@ -97,7 +99,7 @@ class Street:
     async def start(self, name: str) -> asyncio.Task[None]:
         """Start a board, for the first time or again; its end is noticed and shown."""
         await self.boards[name].start()
-        return asyncio.create_task(self._watch(name), name=name)
+        return self._notice_end(self.boards[name])
 
     async def kill(self, name: str) -> None:
         """SIGKILL a board and wait until it is gone."""
@@ -143,7 +145,13 @@ class Street:
                 raise NothingDecidedError(f"{self.folder}: ended before any board kept a ledger")
             found = audit(self.founded.genesis, books)
         simulated_s = self.wall_ms * self.scenario.clock.speed_up // 1000
-        run = Run(self.wall_ms, simulated_s, self.picture.sold_wh, self.picture.finality_ms)
+        run = Run(
+            self.wall_ms,
+            simulated_s,
+            self.picture.sold_wh,
+            self.picture.finality_ms,
+            feeders(self.scenario, self.picture),
+        )
         return summarize(found, run, self.founded.genesis.body)
 
     async def _connect(self) -> Observer:
@@ -167,14 +175,17 @@ class Street:
             arguments = ["-m", "demesh", "run", "--config", str(place / "demesh.toml")]
             self.boards[board.plan.name] = Child(board.plan.name, arguments, place / "log.txt")
 
-    async def _watch(self, name: str) -> None:
-        child = self.boards[name]
+    def _notice_end(self, child: Child) -> asyncio.Task[None]:
+        return asyncio.create_task(self._watch(child), name=child.name)
+
+    async def _watch(self, child: Child) -> None:
+        """Show the end of a process that nobody asked for."""
         code = await child.ended()
         assert self.observer is not None
-        self.picture.gone(self.ids[name])
+        self.picture.gone(self.ids.get(child.name, ""))
         if code is not None:
-            said = child.last_line()
-            self.picture.say(name, f"ended with code {code}: {said}", self.observer.now_ms())
+            text = f"{child.name} ended with code {code}: {child.last_line()}"
+            self.picture.say(child.name, text, self.observer.now_ms())
 
 
 async def run(street: Street, open_view: Callable[[str], View], duration_s: int) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from demesh.wire import identity
 from demesh.wire.messages import GenesisBody
 from demesh_sim.audit import OWN, Audit
+from demesh_sim.picture import Picture
+from demesh_sim.scenario import Scenario
 from demesh_sim.view import credits, kilo
 
 # A chain this short may have come about before the boards even traded.
@@ -25,6 +27,7 @@ class Run:
     simulated_s: int
     sold_wh: int
     finality_ms: Mapping[int, int]
+    feeders: tuple[tuple[str, int, int], ...] = ()  # (board, peak seen and limit, in W)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,15 @@ class Summary:
     def exit_code(self) -> int:
         """0 if nothing is missing."""
         return BAD if self.missing else GOOD
+
+
+def feeders(scenario: Scenario, picture: Picture) -> tuple[tuple[str, int, int], ...]:
+    """What the street's cable carried at most, as its meter showed it."""
+    return tuple(
+        (board.name, picture.boards[board.name].power_w_peak, board.feeder.limit_w)
+        for board in scenario.board
+        if board.feeder is not None
+    )
 
 
 def summarize(audit: Audit, run: Run, body: GenesisBody) -> Summary:
@@ -111,6 +123,10 @@ def lines(summary: Summary) -> list[str]:
         f"energy    {kilo(run.sold_wh, 'Wh')} sold between boards",
         f"channels  {audit.channels_settled} settled of {audit.channels_opened} opened; "
         f"{credits(audit.paid)} credits paid, of which {credits(audit.fees)} fees",
+        *(
+            f"feeder    at most {kilo(peak_w, 'W')} of the {kilo(most_w, 'W')} it may carry ({name})"
+            for name, peak_w, most_w in run.feeders
+        ),
         "",
     ]
     for balance in audit.balances:

@@ -107,9 +107,10 @@ def status(scene: Scene) -> str:
     picture = scene.picture
     up = sum(board.up for board in picture.boards.values())
     flows = picture.flows(scene.now_ms)
+    power = kilo(sum(flow.power_w for flow in flows), "W")
     return (
         f"{scene.time_of_day} · {up}/{len(picture.boards)} up · height {picture.height} · "
-        f"{len(flows)} flows {kilo(sum(flow.power_w for flow in flows), 'W')} · "
+        f"{len(flows)} flow{'s' * (len(flows) != 1)} {power} · "
         f"sold {kilo(picture.sold_wh, 'Wh')} · settled {picture.settled_total} channels, "
         f"{credits(picture.paid_total)} credits"
     )

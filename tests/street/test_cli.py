@@ -19,7 +19,7 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["nowhere.toml"], "nowhere.toml: no such scenario file"),
+        (["nowhere.toml"], "nowhere.toml: cannot be read: No such file"),
         ([str(STREET), "--duration", "soon"], "duration 'soon' is not a number of seconds"),
         ([str(STREET), "--duration", "0"], "duration '0' is not a number of seconds"),
         ([str(STREET), "--broker", "http://x"], "broker 'http://x' is not an address"),

@@ -124,7 +124,7 @@ def test_plain_lines_come_once_with_a_status_now_and_then(picture):
     view.show(scene(picture, 25_400))
     lines = out.getvalue().splitlines()
     assert lines[0] == "00:25  feeder: quorum: have 8 of 8, need 6"
-    assert "8/8 up · height 118 · 1 flows 2.5 kW · sold 1.2 kWh" in lines[1]
+    assert "8/8 up · height 118 · 1 flow 2.5 kW · sold 1.2 kWh" in lines[1]
     assert lines[2:] == ["00:25  ada-meter: something new"]
 
 
