@@ -36,7 +36,7 @@ from demesh.ports import (
     Stopping,
 )
 from demesh.report import Report, channel_fact
-from demesh.voting import Decided, Proposed, Told, Voting
+from demesh.voting import Decided, Failed, Proposed, Told, Voting
 from demesh.wire import identity
 from demesh.wire.frame import Binding
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
@@ -45,6 +45,7 @@ from demesh.wire.messages import (
     MESSAGE_OF_KIND,
     Card,
     Genesis,
+    OpenChannel,
 )
 from demesh.wire.schema import Malformed, decode
 from demesh.wire.signer import Signer
@@ -197,6 +198,7 @@ class Node:
                 effects = self.voting.fetched(given)
             case Stopping():
                 self.market.stop()
+                self.market.stop()
                 effects = self._acts(self.metering.stop(now), now) + self._after(now)
                 topic, payload = self.will  # the last word: whoever speaks after it is up again
                 return [*effects, Publish(topic, payload)]
@@ -341,6 +343,10 @@ class Node:
                     effects += self._report.ledger(block, applied.events)
                     for fact in self._report.facts(applied.events):
                         effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
+                case Failed(body, result):
+                    effects += self._report.failed(body, result)
+                    if isinstance(body, OpenChannel):
+                        effects += self._acts(self.metering.open_failed(body.agreement, now), now)
                 case consensus.StandingStill(since_ns):
                     effects += self._report.standing_still(since_ns)
                 case consensus.Misbehaved(first, second):

@@ -11,12 +11,13 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from demesh.ledger.events import Claimed, Closing, Event, Opened, Settled, Transferred
-from demesh.ledger.state import Channel
+from demesh.ledger.state import Channel, Result
 from demesh.membership.directory import Member
 from demesh.ports import MILLISECOND, SECOND, Effect, Instant, Json, Measurement, Observe
 from demesh.wire import identity
 from demesh.wire.frame import KID_BYTES
 from demesh.wire.intents import ChannelFact
+from demesh.wire.messages import Claim, Close, OpBody
 from demesh_consensus import Block, Vote
 
 if TYPE_CHECKING:
@@ -144,6 +145,12 @@ class Report:
         if have < voters.quorum:
             return [_line(self._no_quorum(have))]
         return [_line(f"no decision for {since_ns // SECOND} s: repeating what is known")]
+
+    def failed(self, body: OpBody, result: Result) -> list[Effect]:
+        """The ledger refused an op of mine; a claim that others made first is no news."""
+        if isinstance(body, Claim | Close):
+            return []
+        return [_line(f"the ledger refused a {type(body).__name__}: {result.name}")]
 
     def misbehaved(self, first: Vote, second: Vote) -> list[Effect]:
         """Two votes of one voter exclude each other."""

@@ -13,6 +13,8 @@ import demesh_consensus as consensus
 from demesh.application import Application
 from demesh.errors import StorageError
 from demesh.ledger.ledger import Applied, Ledger
+from demesh.ledger.ops import SignedOp
+from demesh.ledger.state import Result
 from demesh.membership.directory import Directory, Member
 from demesh.ports import (
     MILLISECOND,
@@ -30,7 +32,7 @@ from demesh.ports import (
 )
 from demesh.wire import statements
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.messages import Blocks, GenesisBody, Recall, Recalled, Want
+from demesh.wire.messages import Blocks, GenesisBody, OpBody, Recall, Recalled, Want
 from demesh.wire.schema import decode
 from demesh.wire.signer import Signer, VoteCrypto
 from demesh.wire.topics import Topics
@@ -59,6 +61,14 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """The finalized ledger refused an op of mine."""
+
+    body: OpBody
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
 class Proposed:
     """A view's proposal was seen."""
 
@@ -67,6 +77,7 @@ class Proposed:
 
 Told = (
     Decided
+    | Failed
     | Proposed
     | Reject
     | consensus.StandingStill
@@ -301,6 +312,10 @@ class Voting:
             stored = statements.encode_block(block)
             effects.append(StoreBlock(block.height, stored, encoded, applied.changes))
             effects.append(Decided(block, applied))
+            for frame, result in zip(block.ops, applied.results, strict=True):
+                op = self.application.open_op(frame) if result is not Result.OK else None
+                if isinstance(op, SignedOp) and op.signer == self._me.id:
+                    effects.append(Failed(op.body, result))
         return effects
 
     def _publish(self, area: str, frame: bytes) -> Publish:
