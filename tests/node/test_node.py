@@ -1,0 +1,253 @@
+"""One node at a time: what it lets in, what it says, what it keeps. Real keys, frames, store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from demesh.errors import ConfigError, StorageError
+from demesh.node import Node, NodeSettings
+from demesh.ports import (
+    SECOND,
+    Effect,
+    Journal,
+    Keep,
+    Linked,
+    Measured,
+    Measurement,
+    Observe,
+    Publish,
+    Received,
+    Restored,
+    Stopping,
+    StoreBlock,
+    StoredBlock,
+)
+from demesh.wire import identity, statements
+from demesh.wire.frame import Binding
+from demesh.wire.kinds import Kind
+from demesh.wire.messages import Ack, Recall, Recalled, Transfer, Want
+from demesh.wire.schema import decode
+from demesh.wire.signer import Signer
+from demesh.wire.topics import Topics
+from demesh.wire.validate import Validator, View
+from demesh_consensus import Block, Statement, StatementKind, Vote
+from demesh_sim.bare import found_bare
+
+BARE = found_bare(4, seed=5)
+SETTINGS = NodeSettings(None, None, 250, b"seed of the tests")
+
+
+def node_of(index: int, restored: Restored | None = None, **given: object) -> Node:
+    settings = replace(SETTINGS, **given)  # type: ignore[arg-type]
+    return Node(BARE.members[index].identity, BARE.genesis, restored or Restored(), settings, 0)
+
+
+def pen_of(index: int, boot: int = 1) -> Signer:
+    """Another member's keys, used by hand."""
+    keys = BARE.members[index].identity
+    binding = Binding(BARE.mesh_id, 1)
+    return Signer(keys.device_key, keys.vote_key, binding, boot, b"pen %d" % index)
+
+
+def topic(publisher: int, area: str) -> str:
+    return Topics(BARE.mesh_id, BARE.ids[publisher]).mine(area)
+
+
+def direct(sender: int, receiver: int) -> str:
+    return Topics(BARE.mesh_id, BARE.ids[sender]).to(BARE.ids[receiver])
+
+
+def published(effects: list[Effect], kind: Kind) -> list[View]:
+    validator = Validator(Binding(BARE.mesh_id, 1))
+    for member in BARE.genesis.body.devices:
+        for key in (member.certificate.device_key, member.certificate.vote_key):
+            validator.enrol(identity.device_id(key), key)
+    views = [validator.check(e.payload) for e in effects if isinstance(e, Publish)]
+    return [view for view in views if isinstance(view, View) and view.kind is kind]
+
+
+def clear(node: Node, now: int = 0) -> list[Effect]:
+    """All others answer the node's recall: they hold no vote of its own."""
+    asked = published(node.start(now), Kind.RECALL)
+    nonce = decode(Recall, asked[0].payload).nonce
+    effects: list[Effect] = []
+    for index, id in enumerate(BARE.ids):
+        if id != node.me.id:
+            answer = pen_of(index).seal(Recalled(nonce, (), b"", 0))
+            place = direct(index, BARE.ids.index(node.me.id))
+            effects += node.handle(Received(place, answer), now)
+    return effects
+
+
+@pytest.mark.parametrize(
+    ("place", "frame", "code"),
+    [
+        (topic(1, "vote"), b"\x00garbage", "SHAPE"),
+        (topic(1, "op"), b"", "SIZE"),
+        (topic(1, "vote"), pen_of(1).op(Transfer(BARE.ids[0], 5), 2_000_000_000), "TOPIC"),
+        (direct(2, 0), pen_of(1).seal(Want(1)), "TOPIC"),
+        ("demesh/1/elsewhere/vote/x", b"", "TOPIC"),
+        (topic(1, "op"), pen_of(1).op(Transfer(BARE.ids[0], 5), 1), "STALE"),
+        (direct(1, 0), pen_of(1).seal(Recalled(bytes(8), (), b"", 0)), "STALE"),
+    ],
+    ids=["garbage", "empty", "kind", "publisher", "topic", "expired op", "unasked answer"],
+)
+def test_what_does_not_belong_is_counted_by_its_code_and_changes_nothing(
+    place: str, frame: bytes, code: str
+) -> None:
+    node = node_of(0)
+    node.start(0)
+    root = node.application.ledger.root
+    effects = node.handle(Received(place, frame), SECOND // 2)
+    assert node.rejects[code] == 1
+    assert not [e for e in effects if isinstance(e, Publish | Journal | StoreBlock)]
+    assert node.application.ledger.root == root and not node.application.pending()
+
+
+def test_a_signal_counts_once() -> None:
+    node, frame = node_of(0), pen_of(1).seal(Ack(bytes(16)))
+    node.start(0)
+    node.handle(Received(direct(1, 0), frame), 0)
+    node.handle(Received(direct(1, 0), frame), 1)
+    assert node.rejects["REPLAY"] == 1
+
+
+def test_the_replay_window_survives_a_restart() -> None:
+    first, frame = node_of(0), pen_of(1).seal(Ack(bytes(16)))
+    effects = first.handle(Received(direct(1, 0), frame), 0)
+    kept = tuple((k.space, k.key, k.value or b"") for k in effects if isinstance(k, Keep))
+    again = node_of(0, Restored(kept=kept))
+    again.handle(Received(direct(1, 0), frame), 0)
+    assert again.rejects["REPLAY"] == 1
+
+
+def test_an_op_may_be_passed_on_by_anybody() -> None:
+    node = node_of(0)
+    node.start(0)
+    frame = pen_of(1).op(Transfer(BARE.ids[0], 5), BARE.genesis.body.time_s + 60)
+    node.handle(Received(topic(2, "op"), frame), 0)
+    node.handle(Received(topic(3, "op"), frame), 0)
+    assert node.application.pending() == (frame,)
+
+
+def test_its_own_publication_that_comes_back_is_no_news() -> None:
+    node = node_of(0)
+    node.start(0)
+    frame = pen_of(0).op(Transfer(BARE.ids[1], 5), BARE.genesis.body.time_s + 60)
+    node.handle(Received(topic(0, "op"), frame), 0)
+    assert not node.application.pending() and not node.rejects
+
+
+def test_no_vote_leaves_before_quorum_weight_answered_the_recall() -> None:
+    node = node_of(0)
+    node.start(0)
+    frame = pen_of(1).op(Transfer(BARE.ids[0], 5), BARE.genesis.body.time_s + 60)
+    effects = node.handle(Received(topic(1, "op"), frame), 0)
+    for second in range(1, 20):
+        effects += node.tick(second * SECOND)
+    assert not published(effects, Kind.VOTE) and not published(effects, Kind.PROPOSAL)
+
+
+def test_a_vote_is_journaled_in_the_turn_that_publishes_it() -> None:
+    node = node_of(0)
+    clear(node)
+    frame = pen_of(1).op(Transfer(BARE.ids[0], 5), BARE.genesis.body.time_s + 60)
+    effects = node.handle(Received(topic(1, "op"), frame), 0)
+    while not published(effects, Kind.VOTE) and not published(effects, Kind.PROPOSAL):
+        now = node.deadline()
+        assert now is not None
+        effects = node.tick(now)
+    assert any(isinstance(e, Journal) for e in effects)
+
+
+def test_a_vote_of_mine_that_my_journal_lacks_ends_my_voting_for_good() -> None:
+    node = node_of(0)
+    asked = published(node.start(0), Kind.RECALL)
+    nonce = decode(Recall, asked[0].payload).nonce
+    statement = Statement(StatementKind.NULLIFY, 0, 3)
+    pen = pen_of(0)
+    vote = Vote(statement, node.me.voter or 0, pen.sign_vote(statement))
+    lost = statements.vote_frame(vote, pen.binding, pen.vote_id)
+    answer = pen_of(1).seal(Recalled(nonce, (lost,), b"", 0))
+    effects = node.handle(Received(direct(1, 0), answer), 0)
+    kept = [k for k in effects if isinstance(k, Keep) and k.space == "quarantine"]
+    assert kept and kept[0].urgent and not node.consensus.voting
+    again = node_of(0, Restored(kept=(("quarantine", b"", b"1"),)))
+    assert not published(again.start(0), Kind.RECALL)
+    assert not again.consensus.voting
+
+
+def test_a_recall_is_answered_with_what_is_held_of_the_asker() -> None:
+    node, pen = node_of(0), pen_of(2)
+    node.start(0)
+    statement = Statement(StatementKind.NULLIFY, 0, 1)
+    voter = node.directory.voter(pen.vote_id)
+    assert voter is not None and voter.voter is not None
+    vote = Vote(statement, voter.voter, pen.sign_vote(statement))
+    frame = statements.vote_frame(vote, pen.binding, pen.vote_id)
+    node.handle(Received(topic(2, "vote"), frame), 0)
+    effects = node.handle(Received(direct(2, 0), pen.seal(Recall(b"question"))), 0)
+    answer = decode(Recalled, published(effects, Kind.RECALLED)[0].payload)
+    assert answer.nonce == b"question" and answer.votes == (frame,)
+
+
+def test_a_broker_that_comes_back_gets_the_card_again_retained() -> None:
+    node = node_of(0)
+    node.start(0)
+    cards = [
+        e
+        for up in (True, False, True)
+        for e in node.handle(Linked(0, up), 0)
+        if isinstance(e, Publish) and e.topic == topic(0, "card")
+    ]
+    assert len(cards) == 2 and all(card.retain for card in cards)
+
+
+def test_a_stopping_device_says_farewell_in_its_boots_name() -> None:
+    node = node_of(0, Restored(kept=(("boot", b"", (6).to_bytes(8, "big")),)))
+    node.start(0)
+    assert Publish(topic(0, "gone"), b"7") in node.handle(Stopping(), 0)
+
+
+def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
+    node, pen = node_of(0), pen_of(1, boot=5)
+    node.start(0)
+    card = node_of(1, Restored(kept=(("boot", b"", (4).to_bytes(8, "big")),)))
+    frame = next(
+        e.payload
+        for e in card.handle(Linked(0, True), 0)
+        if isinstance(e, Publish) and e.topic == topic(1, "card")
+    )
+    node.handle(Received(topic(1, "card"), frame), 0)
+    node.handle(Received(direct(1, 0), pen.seal(Want(9))), 0)
+    node.handle(Received(topic(1, "gone"), b"4"), 0)
+    assert node.presence.is_up(BARE.ids[1])
+    node.handle(Received(topic(1, "gone"), b"5"), 0)
+    assert not node.presence.is_up(BARE.ids[1])
+
+
+def test_state_is_shown_at_most_once_a_second_and_mere_measurements_less_often() -> None:
+    node = node_of(0, report_ms=10_000)
+    effects = node.start(0)
+    for tenth in range(1, 200):
+        effects += node.handle(Measured(Measurement(tenth)), tenth * SECOND // 10)
+    shown = [e for e in effects if isinstance(e, Observe) and e.topic == "state"]
+    assert 2 <= len(shown) <= 3
+
+
+def test_keys_of_another_device_are_refused_in_one_line() -> None:
+    stranger = replace(BARE.members[0].identity, name="somebody")
+    with pytest.raises(ConfigError, match=r"certificate says 'voter-0'"):
+        Node(stranger, BARE.genesis, Restored(), SETTINGS, 0)
+    other = found_bare(4, seed=6)
+    with pytest.raises(ConfigError, match="not in the genesis"):
+        Node(other.members[0].identity, BARE.genesis, Restored(), SETTINGS, 0)
+
+
+def test_records_that_do_not_give_the_tips_root_are_refused() -> None:
+    time_s = BARE.genesis.body.time_s
+    block = statements.encode_block(Block(0, 1, 0, BARE.mesh_id, 1, time_s, (), bytes(32)))
+    with pytest.raises(StorageError, match="state root of block 1"):
+        node_of(0, Restored(tip=StoredBlock(1, block, b"")))
