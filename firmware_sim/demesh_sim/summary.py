@@ -124,7 +124,7 @@ def lines(summary: Summary) -> list[str]:
         f"channels  {audit.channels_settled} settled of {audit.channels_opened} opened; "
         f"{credits(audit.paid)} credits paid, of which {credits(audit.fees)} fees",
         *(
-            f"feeder    at most {kilo(peak_w, 'W')} of the {kilo(most_w, 'W')} it may carry ({name})"
+            f"feeder    at most {kilo(peak_w, 'W')} of {kilo(most_w, 'W')} allowed, by {name}"
             for name, peak_w, most_w in run.feeders
         ),
         "",

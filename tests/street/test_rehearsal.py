@@ -18,7 +18,7 @@ def test_the_virtual_street_trades_and_says_how_fast_it_was(capsys, monkeypatch)
     assert "Money is conserved, all boards agree, energy was sold and paid for." in said
     assert "8 h 00 min passed on the street" in said
     assert "x real time" in said and "trace " in said
-    assert "of the 24.0 kW it may carry (feeder)" in said
+    assert "of 24.0 kW allowed, by feeder" in said
     assert "delivers" in said  # lines for people, as they would appear on a real broker
 
 
