@@ -1,4 +1,4 @@
-"""What a payer has promised, held against what its own meter saw (metering.md, R-MET-21).
+"""What a payer has promised, held against what its own meter saw (docs/protocol.md, R-MET-21).
 
     promise      a voucher leaves a board only up to cost(units on the board's own register) + lead,
                  by the tariff and the lead of the offer it accepted, and only up to the escrow

@@ -1,4 +1,4 @@
-"""docs/protocol.md says what the code does: rules by id, tables and definitions letter by letter."""
+"""docs/protocol.md says what the code does: rules by id, tables and definitions to the letter."""
 
 from __future__ import annotations
 
