@@ -115,11 +115,14 @@ class Application:
         asked = (parent, time_s, len(self._pending))
         if asked != self._asked:
             ledger = self._ledgers[parent]
+            self._pending = {
+                id: p for id, p in self._pending.items() if p.op.valid_until_s >= time_s
+            }
             due_s = self.wake_s(parent)
             self._answer = (due_s is not None and due_s <= time_s) or any(
                 ledger.includable(pending.op, time_s) for pending in self._pending.values()
             )
-            self._asked = asked
+            self._asked = (parent, time_s, len(self._pending))
         return self._answer
 
     def wake_s(self, parent: bytes) -> int | None:

@@ -1,9 +1,9 @@
-"""What can go wrong outside the core, as exceptions; each carries the exit code of the command line.
+"""What can go wrong outside the core, as exceptions; each carries the command line's exit code.
 
     DemeshError
     ├── ConfigError      78  a file a person wrote is wrong; names file, key, what was expected
     ├── KeyFileError     77  a key is missing, unreadable or readable by others
-    ├── TemporaryError   75  broker unreachable, port in use, no quorum in time: trying again may help
+    ├── TemporaryError   75  broker unreachable, port in use: trying again may help
     └── StorageError     74  a store cannot be read or written
 
 A peer's fault is never an exception: it is a `Reject` code, counted and observed.

@@ -138,7 +138,7 @@ class Node:
         self.metering = Metering(member.id, restored.kept, self._time_s, now, self.directory.name)
         self.market.restore(self.metering.agreements())
         self.rejects: Counter[str] = Counter()
-        self._cards: dict[bytes, tuple[int, int]] = {}
+        self._cards: dict[bytes, Card] = {}
         self._offers = self.market.offers()
         self._revision = 0
         self._submitted = False  # consensus has not been told of a new op yet
@@ -198,7 +198,6 @@ class Node:
                 effects = self.voting.fetched(given)
             case Stopping():
                 self.market.stop()
-                self.market.stop()
                 effects = self._acts(self.metering.stop(now), now) + self._after(now)
                 topic, payload = self.will  # the last word: whoever speaks after it is up again
                 return [*effects, Publish(topic, payload)]
@@ -251,10 +250,11 @@ class Node:
             return self._reject(Reject.TOPIC)
         effects: list[Effect] = []
         if not received.retained and self.presence.heard(member.id):
-            effects += self._report.came(member)
+            effects += self._report.came(member) + self._offered(member.id, now)
         if view.kind >= FIRST_SIGNAL:
-            window = view.boot.to_bytes(8, "big") + view.seq.to_bytes(8, "big")
-            effects.append(Keep("window", view.sender, window))
+            boot, seq = self._validator.window(view.sender) or (view.boot, view.seq)
+            mark = boot.to_bytes(8, "big") + seq.to_bytes(8, "big")
+            effects.append(Keep("window", view.sender, mark))
         try:
             if self.voting.takes(view.kind):
                 told = self.voting.receive(view, received.payload, received.retained, now)
@@ -314,12 +314,17 @@ class Node:
         member = self.directory.member(view.sender)
         if member is None or card.certificate != member.certificate:
             return self._reject(Reject.INVALID)
-        register = (card.boot, card.revision)
-        if register <= self._cards.get(member.id, (0, 0)):
-            return [] if register == self._cards[member.id] else self._reject(Reject.STALE)
-        self._cards[member.id] = register
+        known = self._cards.get(member.id)
+        if known is not None and (card.boot, card.revision) <= (known.boot, known.revision):
+            return [] if card == known else self._reject(Reject.STALE)
+        self._cards[member.id] = card
         self.presence.booted(member.id, card.boot)
-        return self._acts(self.market.receive_card(member.id, card.offers, now), now)
+        return self._offered(member.id, now)
+
+    def _offered(self, device: bytes, now: Instant) -> list[Effect]:
+        """Tell the market what a device's card offers: a new card, or back after a farewell."""
+        card = self._cards.get(device)
+        return self._acts(self.market.receive_card(device, card.offers, now), now) if card else []
 
     def _op(self, frame: bytes, now: Instant) -> list[Effect]:
         reject = self.application.submit(frame, self._time_s(now))

@@ -1,4 +1,4 @@
-"""What crosses the border of the core: inputs, effects, and the interfaces with two implementations.
+"""What crosses the border of the core: inputs, effects, interfaces with two implementations.
 
 The node is told inputs with the time and returns effects. The shell executes a turn's effects in
 this order, whatever order they were returned in: persist (`Journal`, `StoreBlock`, `Keep`), then

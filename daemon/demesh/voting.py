@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import demesh_consensus as consensus
 from demesh.application import Application
-from demesh.errors import StorageError
+from demesh.errors import ConfigError, StorageError
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
@@ -200,7 +200,8 @@ class Voting:
     ) -> list[Effect | Told]:
         proposal = statements.decode_proposal(view.payload)
         effects = self._carry(self.core.receive_proposal(proposal, now))
-        return [Proposed(proposal.block.view), *effects]
+        refused = any(isinstance(effect, Reject) for effect in effects)
+        return effects if refused else [Proposed(proposal.block.view), *effects]
 
     def _certificate(
         self, view: View, frame: bytes, retained: bool, now: Instant
@@ -343,12 +344,18 @@ class Voting:
 
 def _past(mesh_id: bytes, body: GenesisBody, restored: Restored) -> tuple[Ledger, consensus.Tip]:
     """Ledger and tip as stored, checked against the tip's state root; else those of the genesis."""
-    ledger = Ledger.genesis(body)
+    try:
+        ledger = Ledger.genesis(body)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if restored.tip is None:
         return ledger, consensus.Tip(0, 0, body.time_s, mesh_id, None)
     block = statements.decode_block(restored.tip.block)
-    # Stored are the records that blocks changed; all others are still as founded.
-    ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
+    try:
+        # Stored are the records that blocks changed; all others are still as founded.
+        ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
+    except ValueError as error:
+        raise StorageError(f"ledger.db: {error}; move the file away and start again") from None
     if ledger.root != block.state_root or restored.tip.certificate is None:
         raise StorageError(
             f"ledger.db: its records do not give the state root of block {block.height}; "

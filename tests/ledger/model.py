@@ -58,9 +58,9 @@ class Model:
     def _answer(self, op: SignedOp) -> bool:
         if op.id in self.answers:
             return self.answers[op.id][0]
-        if op.valid_until_s < self.time_s:
+        if not self.time_s <= op.valid_until_s <= self.time_s + DAY_S:
             return False
-        said = op.valid_until_s <= self.time_s + DAY_S and self._do(op)
+        said = self._do(op)
         self.answers[op.id] = (said, op.valid_until_s)
         return said
 

@@ -160,12 +160,14 @@ def test_an_op_is_valid_up_to_and_including_its_last_second():
     assert book.ledger.result(late.id) is None
 
 
-def test_an_op_valid_for_more_than_a_day_is_refused_for_good():
+def test_an_op_valid_for_more_than_a_day_waits_and_takes_no_memory():
     book = Book()
     near = transfer(ANN, BEN, 1, valid_until_s=START_S + 1 + DAY_S)
     far = transfer(ANN, BEN, 2, valid_until_s=START_S + 2 + DAY_S)
     assert book.block(near, far) == (Result.OK, Result.VALIDITY)
-    assert book.block(far) == (Result.VALIDITY,)
+    assert book.ledger.result(far.id) is None
+    assert not book.ledger.includable(far, START_S + 1)
+    assert book.ledger.includable(far, START_S + 2)
     assert book.balance(BEN) == 1
 
 

@@ -27,7 +27,7 @@ from demesh.ports import (
 from demesh.wire import identity, statements
 from demesh.wire.frame import Binding
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import Ack, Recall, Recalled, Transfer, Want
+from demesh.wire.messages import Ack, Card, Recall, Recalled, Transfer, Want
 from demesh.wire.schema import decode
 from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics
@@ -112,6 +112,29 @@ def test_a_signal_counts_once() -> None:
     node.handle(Received(direct(1, 0), frame), 0)
     node.handle(Received(direct(1, 0), frame), 1)
     assert node.rejects["REPLAY"] == 1
+
+
+def test_a_card_of_boot_0_or_of_an_earlier_revision_is_no_reason_to_fall_over() -> None:
+    node = node_of(0)
+    node.start(0)
+    certificate = BARE.genesis.body.devices[1].certificate
+    for boot, revision in ((0, 0), (0, 0), (2, 5), (2, 4)):
+        frame = pen_of(1).seal(Card(boot, revision, certificate, ()))
+        node.handle(Received(topic(1, "card"), frame), 0)
+    assert node.rejects == {"STALE": 1}
+
+
+def test_the_kept_replay_mark_never_goes_back() -> None:
+    node, pen = node_of(0), pen_of(1)
+    node.start(0)
+    frames = [pen.seal(Ack(bytes(16))) for _ in range(3)]
+    marks = [
+        keep.value
+        for frame in (frames[2], frames[0])
+        for keep in node.handle(Received(direct(1, 0), frame), 0)
+        if isinstance(keep, Keep) and keep.space == "window"
+    ]
+    assert marks[0] == marks[1]
 
 
 def test_the_replay_window_survives_a_restart() -> None:

@@ -243,7 +243,7 @@ UNSOUND: dict[str, Change] = {
             GenesisDevice(certify_device(OWNERS[1], "attic", "pump", public("p"), public("q")), 1),
         ),
     ),
-    "weight above 0, all are 0": lambda b: replace(b, devices=b.devices[1:]),
+    "1 to 128 devices with a weight above 0, got 0": lambda b: replace(b, devices=b.devices[1:]),
     "account .* appears twice": lambda b: replace(b, accounts=(*b.accounts, b.accounts[0])),
     "account .*: its owner .* is not among": lambda b: account(b, 0, owner=device_id(b"?")),
     "floor must be 0 or below, got 1": lambda b: account(b, 0, floor=1),

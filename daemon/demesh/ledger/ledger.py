@@ -17,7 +17,7 @@ from typing import TypeVar
 from demesh.ledger.channels import OpenVoucher, settle_due
 from demesh.ledger.draft import Changes, Draft
 from demesh.ledger.events import Event
-from demesh.ledger.ops import REMEMBERED_MAX, SignedOp, execute
+from demesh.ledger.ops import REMEMBERED_MAX, VALIDITY_S_MAX, SignedOp, execute
 from demesh.ledger.state import (
     ACCOUNTS,
     AMOUNT_MAX,
@@ -145,7 +145,8 @@ class Ledger:
 
     def includable(self, op: SignedOp, time_s: int) -> bool:
         """Whether a block of mesh time `time_s` would record an answer to this op (R-LED-5 - 7)."""
-        if op.valid_until_s < max(time_s, self.time_s) or self.result(op.id) is not None:
+        ahead_s = op.valid_until_s - max(time_s, self.time_s)
+        if not 0 <= ahead_s <= VALIDITY_S_MAX or self.result(op.id) is not None:
             return False
         quota = self._get(QUOTAS + op.signer, Quota)
         return quota is None or quota.remembered < REMEMBERED_MAX

@@ -4,7 +4,8 @@ R-LED-5  An op is known by its id, the BLAKE2b-256 of its signer's id and its pa
          inclusion decides and its result is recorded; every later inclusion of the id gets that
          result and does nothing.
 R-LED-6  An op whose valid_until is behind mesh time is EXPIRED, and never anything else afterwards.
-         One whose valid_until is more than VALIDITY_S_MAX ahead is refused.
+         One whose valid_until is more than VALIDITY_S_MAX ahead is not includable yet (VALIDITY):
+         recorded, its answer would have to be remembered for as long.
 R-LED-7  A result is forgotten once mesh time has passed valid_until, when the op can only be
          EXPIRED. At most REMEMBERED_MAX ops of a signer are remembered; one more gets QUOTA, which
          is not recorded and the one answer that is not final.
@@ -54,13 +55,9 @@ def execute(
         return Result.EXPIRED, ()
     if draft.remembered(op.signer) >= REMEMBERED_MAX:
         return Result.QUOTA, ()
-    outcome: Outcome
     if op.valid_until_s > draft.time_s + VALIDITY_S_MAX:
-        # Recorded like any refusal: its signer was told no and may have signed another by the time
-        # this one would come into range, and then both would be paid.
-        outcome = Result.VALIDITY
-    else:
-        outcome = _dispatch(draft, op, open_voucher)
+        return Result.VALIDITY, ()
+    outcome = _dispatch(draft, op, open_voucher)
     result, events = (outcome, ()) if isinstance(outcome, Result) else (Result.OK, outcome)
     draft.remember(op.id, op.signer, op.valid_until_s, result)
     return result, events

@@ -1,8 +1,8 @@
 """Messages as frozen dataclasses: one description gives the CBOR array, its checks and its errors.
 
 A message is an array of its fields in order (R-WIRE-10). Types are given by annotations: `U64`,
-`Id`, `Digest`, `bytes` with a size, `str`, `bool`, optional (`X | None`), nested messages and tuples
-of them. What does not fit is a `Malformed`: the caller turns it into `Reject.PAYLOAD`.
+`Id`, `Digest`, `bytes` with a size, `str`, `bool`, optional (`X | None`), nested messages and
+tuples of them. What does not fit is a `Malformed`: the caller turns it into `Reject.PAYLOAD`.
 """
 
 from __future__ import annotations
