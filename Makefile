@@ -2,6 +2,7 @@
 #
 #   BROKER=mqtt://host:port   use this broker instead of the embedded one
 #   DURATION=60               how long the street runs, in seconds
+#   ONLY='ledger broker'      of `make bench`, only these groups
 #   PYTHON=python3.12         which Python makes the virtual environment
 
 VENV := .venv
@@ -25,7 +26,7 @@ help:
 	@echo 'make virtual  the same street in virtual time, without a broker (SEED=)'
 	@echo 'make test     linters, types, import contracts and all tests'
 	@echo 'make lint     the same without the tests'
-	@echo 'make bench    how fast the virtual street runs'
+	@echo 'make bench    figures of this machine in one table, in about five minutes (ONLY=)'
 	@echo 'make clean    remove what was built; runs/ stays'
 
 run: $(VENV)/ready
@@ -35,7 +36,7 @@ virtual: $(VENV)/ready
 	@$(BIN)/demesh swarm run $(SCENARIO) --virtual --seed $(SEED)
 
 bench: $(VENV)/ready
-	@for day in 1 2 3; do $(BIN)/demesh swarm run $(SCENARIO) --virtual --seed $$day --brief; done
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check

@@ -1,0 +1,130 @@
+"""The client of a benchmarked mesh: submits ops and hears when they are final, as any node would.
+
+Final is the instant at which the finalize votes of a quorum have arrived here, so a measurement
+spans exactly four one-way hops: the op, the proposal, the notarize votes, the finalize votes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiomqtt
+
+from benchmarks.boards import Boards
+from demesh.ports import Received
+from demesh.transport.client import Link, new_client
+from demesh.wire.frame import split
+from demesh.wire.kinds import Kind
+from demesh.wire.statements import decode_proposal, decode_statement
+from demesh_consensus.types import Block, StatementKind
+
+PATIENCE_S = 30.0
+UNDER_WAY_MAX = 64  # QoS 1 publications of the client without an answer
+
+
+class Customer:
+    """Counts final blocks and their ops; `seen` is told of each."""
+
+    def __init__(self, boards: Boards) -> None:
+        self._boards = boards
+        devices = boards.genesis.body.devices
+        weight = sum(device.weight for device in devices)
+        self._quorum = 2 * weight // 3 + 1  # R-CON's quorum of equal voters
+        self._blocks: dict[bytes, Block] = {}
+        self._votes: dict[bytes, set[bytes]] = {}
+        self._final: set[bytes] = set()
+        self._news = asyncio.Event()
+        self.heard: set[str] = set()  # topics of cards: who is up
+        self.blocks = self.ops = 0
+        self.last_ns = 0
+        self.client: aiomqtt.Client | None = None
+
+    @asynccontextmanager
+    async def connected(self, port: int) -> AsyncIterator[None]:
+        """Connected and subscribed while the block runs."""
+        base = self._boards.topics.mine("vote").rpartition("/")[0]
+        cards = self._boards.topics.mine("card").rpartition("/")[0]
+        link = Link("127.0.0.1", port, "", f"customer-{time.monotonic_ns()}", ())
+        async with new_client(link, self._received, UNDER_WAY_MAX) as client:
+            await client.subscribe([(f"{base}/+", 1), (f"{cards}/+", 1)])
+            self.client = client
+            yield
+
+    async def everybody(self) -> None:
+        """Wait until all voters have shown themselves, and a first transfer is final."""
+        await self._until(lambda: len(self.heard) >= len(self._boards.voters))
+        await self.buy(0, 0)
+
+    async def buy(self, signer: int, nonce: int) -> int:
+        """Submit one transfer; ns until it is final. Nothing else may be under way."""
+        frame, before = self._boards.transfer(signer, nonce), self.ops
+        began = time.monotonic_ns()
+        await self.submit(frame)
+        await self._until(lambda: self.ops > before)
+        return self.last_ns - began
+
+    async def buy_all(self, frames: list[bytes]) -> int:
+        """Submit all at once; ns until all of them are final."""
+        before, began = self.ops, time.monotonic_ns()
+        slots = asyncio.Semaphore(UNDER_WAY_MAX)
+
+        async def submit(frame: bytes) -> None:
+            async with slots:
+                await self.submit(frame)
+
+        async with asyncio.TaskGroup() as group:
+            for frame in frames:
+                group.create_task(submit(frame))
+        await self._until(lambda: self.ops - before >= len(frames))
+        return self.last_ns - began
+
+    async def submit(self, frame: bytes) -> None:
+        """Publish one op."""
+        assert self.client is not None
+        await self.client.publish(self._boards.topics.mine("op"), frame, 1)
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not reached():
+                self._news.clear()
+                await self._news.wait()
+
+    def _received(self, received: Received) -> None:
+        area = received.topic.split("/")[3]
+        if area == "card":
+            self.heard.add(received.topic)
+            self._news.set()
+            return
+        kid, payload, _ = split(received.payload)
+        kind = _kind(received.payload)
+        if kind is Kind.PROPOSAL:
+            proposal = decode_proposal(payload)
+            self._blocks[proposal.vote.statement.digest] = proposal.block
+            self._settle(proposal.vote.statement.digest)
+        elif kind is Kind.VOTE:
+            statement = decode_statement(payload)
+            if statement.kind is StatementKind.FINALIZE:
+                self._votes.setdefault(statement.digest, set()).add(kid)
+                self._settle(statement.digest)
+
+    def _settle(self, digest: bytes) -> None:
+        """A block is final with its quorum, and so are its ancestors."""
+        if len(self._votes.get(digest, ())) < self._quorum:
+            return
+        now = time.monotonic_ns()
+        while digest not in self._final and digest in self._blocks:
+            block = self._blocks[digest]
+            self._final.add(digest)
+            self.blocks += 1
+            self.ops += len(block.ops)
+            self.last_ns = now
+            digest = block.parent
+        self._news.set()
+
+
+def _kind(frame: bytes) -> Kind:
+    """The kind of a statement frame: the byte before its unprotected header."""
+    return Kind(frame[11])

@@ -1,0 +1,111 @@
+"""What no four voters can do without: hops through this broker, signatures, syncs to this disk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nacl.signing import SigningKey
+
+from benchmarks.timing import percentile
+from demesh.ports import Received
+from demesh.transport.client import Link, new_client
+from demesh.wire.identity import signer
+from demesh.wire.keys import signed_by
+
+MESSAGE_BYTES = 190  # a vote's frame
+RECORD_BYTES = 200  # a vote's record in the journal
+
+HOPS = 4  # op, proposal, notarize votes, finalize votes
+SYNCS = 3  # the leader's block and vote, a voter's notarize, a voter's finalize
+SIGNS = 3  # the same
+VERIFIES = 6  # op, proposal, two notarize and two finalize votes beside one's own
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The parts, all in ns: samples of hops and syncs, medians of the two signature operations."""
+
+    hops: Sequence[int]
+    syncs: Sequence[int]
+    sign: float
+    verify: float
+
+    def ms(self, percent: int) -> float:
+        """Their sum along one decision, hops and syncs at this percentile."""
+        hops = HOPS * percentile(self.hops, percent)
+        syncs = SYNCS * percentile(self.syncs, percent)
+        return (hops + syncs + SIGNS * self.sign + VERIFIES * self.verify) / 1e6
+
+    def text(self) -> str:
+        """For the table."""
+        return (
+            f"{HOPS} hops of {percentile(self.hops, 50) / 1e6:.2f} ms, "
+            f"{SYNCS} syncs of {percentile(self.syncs, 50) / 1e6:.2f}, "
+            f"{SIGNS} signs of {self.sign / 1e6:.3f}, "
+            f"{VERIFIES} verifies of {self.verify / 1e6:.3f}"
+        )
+
+
+async def hops_ns(port: int, count: int) -> list[int]:
+    """One-way times from one client to another, by the daemon's own MQTT client, QoS 1."""
+    arrived = asyncio.Event()
+    at = 0
+
+    def receive(_: Received) -> None:
+        nonlocal at
+        at = time.monotonic_ns()
+        arrived.set()
+
+    def link(name: str) -> Link:
+        return Link("127.0.0.1", port, "", f"hop-{name}-{time.monotonic_ns()}", ())
+
+    taken = []
+    async with (
+        new_client(link("from"), receive, 1) as sender,
+        new_client(link("to"), receive, 1) as receiver,
+    ):
+        await receiver.subscribe("hop", 1)
+        for _ in range(count):
+            arrived.clear()
+            began = time.monotonic_ns()
+            await sender.publish("hop", bytes(MESSAGE_BYTES), 1)
+            await arrived.wait()
+            taken.append(at - began)
+    return taken
+
+
+def sync_ns(folder: Path, count: int) -> list[int]:
+    """Times to append a record to a file in `folder` and sync it, as the journal does."""
+    taken = []
+    handle = os.open(folder / "sync", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for _ in range(count):
+            began = time.monotonic_ns()
+            os.write(handle, bytes(RECORD_BYTES))
+            os.fdatasync(handle)
+            taken.append(time.monotonic_ns() - began)
+    finally:
+        os.close(handle)
+    return taken
+
+
+def signature_ns(count: int) -> tuple[float, float]:
+    """Median wall times of a signature and of its verification."""
+    key = SigningKey.generate()
+    sign, public = signer(key), bytes(key.verify_key)
+    message = bytes(MESSAGE_BYTES)
+    signing, verifying = [], []
+    for _ in range(count):
+        began = time.monotonic_ns()
+        signature = sign(message)
+        signed = time.monotonic_ns()
+        signed_by(public, message, signature)
+        signing.append(signed - began)
+        verifying.append(time.monotonic_ns() - signed)
+    return statistics.median(signing), statistics.median(verifying)

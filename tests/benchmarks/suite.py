@@ -1,0 +1,63 @@
+"""All groups of benchmarks, and one run of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from benchmarks import broker, consensus, daemon, ledger, metering, street, swarm, validate
+from benchmarks.plan import ROOT, Plan
+from benchmarks.row import Row, Skipped
+from demesh.wire.validate import COMPILED
+
+Group = Callable[[Plan], Iterable[Row | Skipped]]
+
+GROUPS: dict[str, Group] = {
+    "validate": validate.rows,
+    "ledger": ledger.rows,
+    "metering": metering.rows,
+    "street": street.rows,
+    "swarm": swarm.rows,
+    "broker": broker.rows,
+    "consensus": consensus.rows,
+    "daemon": daemon.rows,
+}
+
+
+def run(
+    plan: Plan, names: Sequence[str], tell: Callable[[str], None]
+) -> tuple[list[Row], list[Skipped]]:
+    """Run these groups one after the other: side by side they would measure each other."""
+    rows: list[Row] = []
+    skipped: list[Skipped] = []
+    for name in names:
+        began = time.monotonic()
+        for found in GROUPS[name](plan):
+            if isinstance(found, Row):
+                rows.append(found)
+            else:
+                skipped.append(found)
+        tell(f"{name}: {time.monotonic() - began:.0f} s")
+    return rows, skipped
+
+
+def machine() -> dict[str, object]:
+    """Where and on what this was measured."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    ).stdout.strip()  # fmt: skip
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": commit,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "compiled": COMPILED,
+        "command": sys.argv,
+    }
