@@ -247,7 +247,7 @@ def test_a_payer_that_promises_more_than_its_meter_saw_is_found() -> None:
     honest.run(12)
     assert honest.promises.checked > 10
     swarm = street_swarm(scenario, found(scenario, 1, seeded(7)), 7, make_node=Spendthrift)
-    with pytest.raises(Violation, match="^promise|^exposure"):
+    with pytest.raises(Violation, match=r"^(promise|exposure)"):
         swarm.run(12)
 
 
