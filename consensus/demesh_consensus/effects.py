@@ -22,11 +22,15 @@ class Refusal(Enum):
     CERTIFICATE = "certificate"
 
 
+Entry = Vote | Proposal | Certificate
+"""What a journal holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Make an own vote, or the proposal it is about, durable."""
+    """Make an own vote, the proposal it is about, or the certificate it rests on, durable."""
 
-    entry: Vote | Proposal
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,25 @@ _EXCLUDES = {
 class Round:
     """Tally of one view."""
 
-    __slots__ = ("_voters", "_votes", "_weights", "certificates", "digest", "proposal", "spoiled")
+    __slots__ = (
+        "_accused",
+        "_voters",
+        "_votes",
+        "_weights",
+        "certificates",
+        "digest",
+        "proposal",
+        "recorded",
+        "spoiled",
+    )
 
     def __init__(self, voters: Voters) -> None:
         self._voters = voters
         self._votes: dict[tuple[StatementKind, int], Vote] = {}
         self._weights: dict[Statement, int] = {}
+        self._accused: set[int] = set()
         self.certificates: dict[StatementKind, Certificate] = {}
+        self.recorded: list[StatementKind] = []  # of the certificates, those that are durable
         self.proposal: Proposal | None = None
         self.digest = b""
         self.spoiled = False  # the proposal is invalid, or there were two
@@ -41,15 +53,22 @@ class Round:
         statement, kind = vote.statement, vote.statement.kind
         held = self._votes.get((kind, vote.voter))
         if held is not None:
-            return None if held.statement == statement else Misbehaved(held, vote)
+            return None if held.statement == statement else self._accuse(held, vote)
         if kind in _EXCLUDES and (other := self._votes.get((_EXCLUDES[kind], vote.voter))):
-            return Misbehaved(other, vote)
+            return self._accuse(other, vote)
         self._votes[kind, vote.voter] = vote
         weight = self._weights.get(statement, 0) + self._voters.weights[vote.voter]
         self._weights[statement] = weight
         if weight < self._voters.quorum or kind in self.certificates:
             return None
         return self._certify(statement)
+
+    def _accuse(self, first: Vote, second: Vote) -> Misbehaved | None:
+        """Evidence, once per voter and view: saying more lies makes nobody else say more."""
+        if first.voter in self._accused:
+            return None
+        self._accused.add(first.voter)
+        return Misbehaved(first, second)
 
     def _certify(self, statement: Statement) -> Certificate:
         signatures = tuple(

@@ -18,8 +18,9 @@ will do.
     R-CON-6  timers    2D for the proposal, 3D for the view: see `pacemaker`
     R-CON-7  quiet     timers run only with work (`_working`)
     R-CON-8  standstill, R-CON-9 tip, R-CON-12 backfill: see `catchup`
-    R-CON-10 durable   every `Broadcast` of an own vote follows its `Record`; no vote before quorum
-                       weight answered what it holds of mine: see `recall`
+    R-CON-10 durable   every `Broadcast` of an own vote follows its `Record` and that of what it
+                       rests on: see `journal`; no vote before quorum weight answered what it
+                       holds of mine: see `recall`
     R-CON-11 evidence  see `round`
     R-CON-13 time      see `clock`
 
@@ -39,6 +40,7 @@ from demesh_consensus.effects import (
     Broadcast,
     Crypto,
     Effect,
+    Entry,
     Finalized,
     Misbehaved,
     Quarantined,
@@ -47,6 +49,7 @@ from demesh_consensus.effects import (
     Refused,
     StandingStill,
 )
+from demesh_consensus.journal import entries, grounds, restore
 from demesh_consensus.pacemaker import Pacemaker, Timing
 from demesh_consensus.proposals import is_good, judge, justification, place_of
 from demesh_consensus.recall import Recall
@@ -85,7 +88,7 @@ class Simplex:
         timing: Timing,
         salt: bytes,
         now: Instant,
-        restored: Sequence[Vote | Proposal] = (),
+        restored: Sequence[Entry] = (),
     ) -> None:
         self.voters, self.me = voters, me
         self.clock = MeshClock(tip.time_s, now)
@@ -96,23 +99,9 @@ class Simplex:
         self._chain = Chain(tip, application)
         self._rounds = Rounds(voters)
         self._pace = Pacemaker(timing, now)
-        self._restore(restored)
+        floor = tip.view - VIEWS_KEPT
+        self.view = max(self.view, restore(restored, self._rounds, me, floor, voters.epoch))
         self.catchup.start(tip.certificate, now)
-
-    def _restore(self, entries: Sequence[Vote | Proposal]) -> None:
-        """Take back what the journal says I said; being in a view again needs no certificate."""
-        for entry in entries:
-            vote = entry if isinstance(entry, Vote) else entry.vote
-            statement = vote.statement
-            if statement.view <= self.tip.view - VIEWS_KEPT or statement.epoch != self.voters.epoch:
-                continue
-            round_ = self._rounds.at(statement.view)
-            if isinstance(entry, Proposal):
-                round_.proposal, round_.digest = entry, statement.digest
-            round_.add(vote)
-            if vote.voter == self.me:
-                # Who finalized a view held its notarization, and so had left it.
-                self.view = max(self.view, statement.view + (statement.kind is FINALIZE))
 
     # -- what the host sees and tells -------------------------------------------------------------
 
@@ -229,15 +218,9 @@ class Simplex:
                 times.append(self.clock.instant_of(wake_s))
         return min((time for time in times if time is not None), default=None)
 
-    def journal(self) -> tuple[Vote | Proposal, ...]:
-        """All own votes and held blocks that a restart still needs (above the tip)."""
-        entries: list[Vote | Proposal] = []
-        if self.me is not None:
-            for _, round_ in self._rounds.above(self.tip.view):
-                if round_.proposal and round_.said(self.me, NOTARIZE):
-                    entries.append(round_.proposal)
-                entries.extend(round_.votes_of(self.me))
-        return tuple(entries)
+    def journal(self) -> tuple[Entry, ...]:
+        """All that a restart still needs (above the tip)."""
+        return () if self.me is None else tuple(entries(self._rounds, self.tip.view, self.me))
 
     # -- counting ---------------------------------------------------------------------------------
 
@@ -303,6 +286,7 @@ class Simplex:
         effects: list[Effect] = []
         while True:
             before = (len(effects), self.view)
+            effects += self._finalize_held(now)
             self._enter()
             effects += self._finalize_votes(now)
             effects += self._notarize(now)
@@ -311,8 +295,6 @@ class Simplex:
             effects += self._propose(now)
             if before == (len(effects), self.view):
                 break
-        if self._rounds.last_finalization(self.tip.view) is None:
-            self.catchup.found()
         standing = self._pace.since is not None or self._tail_view() > self.tip.view
         still = self.catchup.standing_for(standing, now)
         if still is not None:
@@ -351,7 +333,8 @@ class Simplex:
         proposal = Proposal(block, inline, vote)
         round_ = self._rounds.at(self.view)
         round_.proposal, round_.digest = proposal, digest
-        effects: list[Effect] = [Record(proposal), *map(Broadcast, ahead), Broadcast(proposal)]
+        effects: list[Effect] = [*self._grounds(statement), Record(proposal)]
+        effects += [*map(Broadcast, ahead), Broadcast(proposal)]
         return effects + self._count(vote, now)
 
     def _notarize(self, now: Instant) -> list[Effect]:
@@ -405,7 +388,11 @@ class Simplex:
         """Say it: durable first, then to all, then counted (R-CON-10)."""
         assert self.me is not None and self.voting
         vote = Vote(statement, self.me, self._crypto.sign(statement))
-        return [Record(vote), Broadcast(vote), *self._count(vote, now)]
+        durable = [*self._grounds(statement), Record(vote)]
+        return [*durable, Broadcast(vote), *self._count(vote, now)]
+
+    def _grounds(self, statement: Statement) -> list[Record]:
+        return grounds(statement, self._rounds, self.tip.view)
 
     def _said(self, view: int, kind: StatementKind) -> Vote | None:
         return self._rounds.said(self.me, view, kind)
@@ -454,6 +441,14 @@ class Simplex:
                 return round_.notarized
         return self.tip.digest
 
+    def _finalize_held(self, now: Instant) -> list[Effect]:
+        """Follow the highest finalization above the tip, if its blocks are here by now."""
+        held = self._rounds.last_finalization(self.tip.view)
+        if held is None:
+            self.catchup.found()
+            return []
+        return self._finalize(held, now)
+
     def _finalize(self, certificate: Certificate, now: Instant) -> list[Effect]:
         path = self._chain.path(certificate.statement.digest, self._rounds.proposed())
         if path is None:
@@ -466,6 +461,4 @@ class Simplex:
         self._rounds.prune(self.tip.view - VIEWS_KEPT)
         scribe = self.voters.leader(self.tip.view)
         self.catchup.finalized(certificate, scribe, now, self._delay())
-        effects: list[Effect] = [Finalized(tuple(path), certificate)]
-        higher = self._rounds.last_finalization(self.tip.view)
-        return effects + (self._finalize(higher, now) if higher else [])
+        return [Finalized(tuple(path), certificate), *self._finalize_held(now)]

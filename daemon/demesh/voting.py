@@ -49,7 +49,7 @@ JOURNAL_RECORDS_MAX = 1024
 # D grows up to 32 times its floor: 8 s in a local network, 32 s in a wide one.
 DELAY_GROWTH_MAX = 32
 
-_VOTE, _PROPOSAL = b"v", b"p"
+_VOTE, _PROPOSAL, _CERTIFICATE = b"v", b"p", b"c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,19 +327,26 @@ class Voting:
 
     # -- journal ----------------------------------------------------------------------------------
 
-    def _record(self, entry: consensus.Vote | consensus.Proposal) -> bytes:
-        if isinstance(entry, consensus.Vote):
-            return _VOTE + self._signer.own_vote(entry)
-        return _PROPOSAL + statements.encode_proposal(entry)
+    def _record(self, entry: consensus.Entry) -> bytes:
+        match entry:
+            case consensus.Vote():
+                return _VOTE + self._signer.own_vote(entry)
+            case consensus.Proposal():
+                return _PROPOSAL + statements.encode_proposal(entry)
+            case consensus.Certificate():
+                return _CERTIFICATE + statements.encode_certificate(entry)
 
-    def _entry(self, record: bytes) -> consensus.Vote | consensus.Proposal | None:
+    def _entry(self, record: bytes) -> consensus.Entry | None:
         """A record, read back; None for one of another generation or vote key."""
-        if record[:1] == _PROPOSAL:
-            return statements.decode_proposal(record[1:])
-        view = self._validator.check(record[1:])
+        kind, content = record[:1], record[1:]
+        if kind == _PROPOSAL:
+            return statements.decode_proposal(content)
+        if kind == _CERTIFICATE:
+            return statements.decode_certificate(content)
+        view = self._validator.check(content)
         if isinstance(view, Reject) or view.sender != self._me.vote_id:
             return None
-        return self._read_vote(view, record[1:])
+        return self._read_vote(view, content)
 
 
 def _past(mesh_id: bytes, body: GenesisBody, restored: Restored) -> tuple[Ledger, consensus.Tip]:

@@ -18,6 +18,7 @@ from demesh_consensus import (
     Broadcast,
     Certificate,
     Effect,
+    Entry,
     Finalized,
     Misbehaved,
     Proposal,
@@ -109,7 +110,7 @@ class Peer:
     core: Simplex
     log: Log
     up: bool = True
-    journal: list[Vote | Proposal] = field(default_factory=list)
+    journal: list[Entry] = field(default_factory=list)
     chain: list[tuple[bytes, Block, Certificate | None]] = field(default_factory=list)
     quarantined: bool = False
     wake: int | None = None
