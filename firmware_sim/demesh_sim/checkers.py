@@ -33,7 +33,7 @@ SIGNATURE_BYTES = 64
 HEADER_KID, HEADER_KIND = 4, -65537
 
 
-class Violation(AssertionError):  # noqa: N818 - it is not an error of this program
+class Violation(AssertionError):
     """A rule was broken. Says which, when, by whom, and how to see it again."""
 
 

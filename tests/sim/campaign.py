@@ -9,12 +9,11 @@ from demesh_sim.faults import Faults
 from demesh_sim.links import PROFILES
 from demesh_sim.swarm import Report, Swarm
 
-TROUBLE_S = 40
-RECOVERY_S = (
-    40  # the longest fault, the longest back-off of a client, the longest silence of a timer
-)
-CALM_S = 60
-QUIET_S = 40  # to decide what is left
+TROUBLE_S = 30
+# The longest fault, the longest back-off of a client, the longest silence of a timer.
+RECOVERY_S = 40
+CALM_S = 50  # customers go on until then
+QUIET_S = 25  # to decide what is left
 REPLAY = "python -m pytest tests/sim/test_seeds.py -k 'seed-{seed}-'"
 
 
@@ -38,7 +37,7 @@ def campaign(seed: int) -> tuple[Swarm, Customer]:
     swarm = Swarm(
         bare.members, bare.genesis, seed, profile, faults, replay=REPLAY.format(seed=seed)
     )
-    return swarm, Customer(swarm, bare, every_ms=400, until_s=TROUBLE_S + CALM_S)
+    return swarm, Customer(swarm, bare, every_ms=800, until_s=TROUBLE_S + CALM_S)
 
 
 def run(seed: int) -> Report:
