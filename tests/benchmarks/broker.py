@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,12 +19,15 @@ FAN_OUT = 7
 PAYLOAD_BYTES = 190
 BURST = 100
 
+# At once, and how many in all: a catching-up device or a flood, and a mesh's everyday.
+PATTERNS = ((BURST, 8000), (1, 1000))
+
 
 def rows(plan: Plan) -> Iterator[Row | Skipped]:
     """Both brokers in alternating rounds, at QoS 0 and 1."""
-    rates: dict[tuple[str, int], list[float]] = {}
-    costs: dict[tuple[str, int], list[float]] = {}
-    bursts, rounds = plan.count(80, 2), plan.count(5)
+    rates: dict[tuple[str, int, int], list[float]] = {}
+    costs: dict[tuple[str, int, int], list[float]] = {}
+    rounds = plan.count(5)
     with ExitStack() as stack:
         running: dict[str, tuple[Program, int]] = {}
         for name in BROKERS:
@@ -33,30 +37,31 @@ def rows(plan: Plan) -> Iterator[Row | Skipped]:
                 running[name] = stack.enter_context(running_broker(name, plan.folder))
         for _ in range(rounds):
             for name, (program, port) in running.items():
-                for qos in (0, 1):
-                    seconds, cpu_ns = _flood(program, port, qos, bursts)
-                    delivered = bursts * BURST * FAN_OUT
-                    rates.setdefault((name, qos), []).append(delivered / seconds)
-                    costs.setdefault((name, qos), []).append(cpu_ns / delivered / 1000)
-    how = f"1 to {FAN_OUT}, {PAYLOAD_BYTES} B, bursts of {BURST}; median of {rounds} rounds"
-    for label, unit, found in (
-        ("deliveries", "/s", rates),
-        ("broker CPU per delivery", "us", costs),
-    ):
-        for qos in (0, 1):
-            value = statistics.median(found["embedded", qos])
-            other = found.get(("mosquitto", qos))
+                for qos, (burst, full) in itertools.product((0, 1), PATTERNS):
+                    rate, cost = _flood(program, port, qos, burst, plan.count(full, 20))
+                    rates.setdefault((name, qos, burst), []).append(rate)
+                    costs.setdefault((name, qos, burst), []).append(cost)
+    for label, unit, found in (("deliveries", "/s", rates), ("CPU per delivery", "us", costs)):
+        for (name, qos, burst), values in found.items():
+            if name != "embedded":
+                continue
+            other = found.get(("mosquitto", qos, burst))
             reference = statistics.median(other) if other else None
-            what = f"{label}, embedded, QoS {qos}"
+            what = f"{label}, QoS {qos}, {'one by one' if burst == 1 else 'bursts'}"
+            how = f"embedded, 1 to {FAN_OUT}, {PAYLOAD_BYTES} B, {burst} at once; "
+            how += f"median of {rounds} rounds"
+            value = statistics.median(values)
             yield Row(GROUP, what, value, unit, how, reference, "mosquitto" if other else "")
 
 
-def _flood(program: Program, port: int, qos: int, bursts: int) -> tuple[float, int]:
+def _flood(program: Program, port: int, qos: int, burst: int, count: int) -> tuple[float, float]:
+    """(deliveries a second, CPU us of the broker per delivery)."""
     flood = Flood(port, qos, FAN_OUT, PAYLOAD_BYTES)
     try:
         flood.run(1, BURST)  # buffers and inline caches are warm, as after a minute of service
         began = program.cpu_ns
-        seconds = flood.run(bursts, BURST)
-        return seconds, program.cpu_ns - began
+        seconds = flood.run(max(1, count // burst), burst)
+        delivered = max(1, count // burst) * burst * FAN_OUT
+        return delivered / seconds, (program.cpu_ns - began) / delivered / 1000
     finally:
         flood.close()
