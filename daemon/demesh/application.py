@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from demesh.ledger.events import Claimed, Closing, Event, Opened, Settled, Transferred
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
+from demesh.ledger.state import Channel
+from demesh.wire.intents import ChannelFact
 from demesh.wire.kinds import Kind, Reject
 from demesh.wire.messages import OP_BODIES, Op, OpBody, Voucher
 from demesh.wire.schema import Malformed, decode
@@ -186,3 +190,52 @@ class Application:
     def drop_losers(self) -> None:
         """Once all that is final was settled: forget what blocks did that lost their view."""
         self._applied = {d: a for d, a in self._applied.items() if d in self._ledgers}
+
+    # -- channels, for metering -------------------------------------------------------------------
+
+    def open_channels(self, device: bytes) -> list[ChannelFact]:
+        """Every open channel that a device pays into or is paid from."""
+        return [
+            _fact(id, channel)
+            for id, channel in self.ledger.channels()
+            if device in (channel.payer, channel.payee)
+        ]
+
+    def channel_facts(self, device: bytes, events: Sequence[Event]) -> list[ChannelFact]:
+        """What became of a device's channels in a final block."""
+        facts = []
+        for event in events:
+            if isinstance(event, Transferred) or device not in (event.payer, event.payee):
+                continue
+            channel = self.ledger.channel(event.channel)
+            facts.append(_fact(event.channel, channel) if channel else _gone(event))
+        return facts
+
+
+def _fact(id: bytes, channel: Channel) -> ChannelFact:
+    return ChannelFact(
+        channel=id,
+        agreement=channel.agreement,
+        payer=channel.payer,
+        payee=channel.payee,
+        escrow=channel.escrow,
+        claimed=channel.claimed,
+        expiry_s=channel.expiry_s,
+        closing=channel.close_at_s is not None,
+        open=True,
+    )
+
+
+def _gone(event: Opened | Claimed | Closing | Settled) -> ChannelFact:
+    """A channel that the block settled, whatever else it did with it."""
+    return ChannelFact(
+        channel=event.channel,
+        agreement=event.agreement,
+        payer=event.payer,
+        payee=event.payee,
+        escrow=0,
+        claimed=event.paid if isinstance(event, Settled) else 0,
+        expiry_s=0,
+        closing=True,
+        open=False,
+    )

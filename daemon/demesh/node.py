@@ -35,7 +35,7 @@ from demesh.ports import (
     Restored,
     Stopping,
 )
-from demesh.report import Report, channel_fact
+from demesh.report import Report
 from demesh.voting import Decided, Failed, Proposed, Told, Voting
 from demesh.wire import identity
 from demesh.wire.frame import Binding
@@ -143,7 +143,14 @@ class Node:
         self._revision = 0
         self._submitted = False  # consensus has not been told of a new op yet
         self._measurement = Measurement(0)
-        self._report = Report(self, settings.report_ms)
+        self._report = Report(
+            member,
+            self.directory,
+            self.presence,
+            self.voting,
+            self._all_rejects,
+            settings.report_ms,
+        )
 
     def _enrol(self, owners: Sequence[bytes], kept: dict[tuple[str, bytes], bytes]) -> None:
         for key in owners:
@@ -177,10 +184,8 @@ class Node:
         effects: list[Effect] = [
             Keep("boot", b"", self._signer.boot.to_bytes(8, "big"), urgent=True)
         ]
-        for id, channel in self.application.ledger.channels():
-            if self.me.id in (channel.payer, channel.payee):
-                fact = channel_fact(id, channel)
-                effects += self._acts(self.metering.channel(fact, self._time_s(now), now), now)
+        for fact in self.application.open_channels(self.me.id):
+            effects += self._acts(self.metering.channel(fact, self._time_s(now), now), now)
         return effects + self.tick(now)
 
     def handle(self, given: Input, now: Instant) -> list[Effect]:
@@ -292,6 +297,12 @@ class Node:
         self.rejects[reject.name] += 1
         return []
 
+    def _all_rejects(self) -> Counter[str]:
+        """By code, those of metering included."""
+        return self.rejects + Counter(
+            {code.name: count for code, count in self.metering.rejects.items()}
+        )
+
     def _gone(self, device: bytes, payload: bytes, now: Instant) -> list[Effect]:
         if not self.presence.gone(device, payload):
             return []
@@ -346,7 +357,7 @@ class Node:
                 case Decided(block, applied):
                     effects += self._report.decision(block, now)
                     effects += self._report.ledger(block, applied.events)
-                    for fact in self._report.facts(applied.events):
+                    for fact in self.application.channel_facts(self.me.id, applied.events):
                         effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
                 case Failed(body, result):
                     effects += self._report.failed(body, result)

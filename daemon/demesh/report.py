@@ -6,22 +6,19 @@ Nothing that decides reads any of it. Ids are text, amounts micro-credits, energ
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
-from demesh.ledger.events import Claimed, Closing, Event, Opened, Settled, Transferred
-from demesh.ledger.state import Channel, Result
-from demesh.membership.directory import Member
+from demesh.ledger.events import Event, Settled
+from demesh.ledger.state import Result
+from demesh.membership.directory import Directory, Member
+from demesh.membership.presence import Presence
 from demesh.ports import MILLISECOND, SECOND, Effect, Instant, Json, Measurement, Observe
+from demesh.voting import Voting
 from demesh.wire import identity
 from demesh.wire.frame import KID_BYTES
-from demesh.wire.intents import ChannelFact
 from demesh.wire.messages import Claim, Close, OpBody
 from demesh_consensus import Block, Vote
-
-if TYPE_CHECKING:
-    from demesh.node import Node
 
 # A state document at most this often: what a person can read, and 8 boards stay below 10 kB/s.
 STATE_EVERY = SECOND
@@ -32,26 +29,21 @@ _PROPOSED_MAX = 64
 _MEASURED = ("power_w", "demand_w", "supply_w", "stored_wh")
 
 
-def channel_fact(id: bytes, channel: Channel) -> ChannelFact:
-    """What metering needs to know of an open channel."""
-    return ChannelFact(
-        channel=id,
-        agreement=channel.agreement,
-        payer=channel.payer,
-        payee=channel.payee,
-        escrow=channel.escrow,
-        claimed=channel.claimed,
-        expiry_s=channel.expiry_s,
-        closing=channel.close_at_s is not None,
-        open=True,
-    )
-
-
 class Report:
     """Documents of one node."""
 
-    def __init__(self, node: Node, report_ms: int) -> None:
-        self._node = node
+    def __init__(
+        self,
+        me: Member,
+        directory: Directory,
+        presence: Presence,
+        voting: Voting,
+        rejects: Callable[[], Counter[str]],
+        report_ms: int,
+    ) -> None:
+        self._me, self._directory, self._presence = me, directory, presence
+        self._core, self._application = voting.core, voting.application
+        self._rejects = rejects
         self._measured_every = report_ms * MILLISECOND
         self._shown: dict[str, Json] = {}
         self._shown_at: Instant | None = None
@@ -85,38 +77,31 @@ class Report:
         return [*self._quorum(), Observe("state", document)]
 
     def _state(self, measurement: Measurement) -> dict[str, Json]:
-        node, core = self._node, self._node.consensus
-        account = node.application.ledger.account(node.me.id)
+        core, ledger = self._core, self._application.ledger
+        account = ledger.account(self._me.id)
         return {
-            "name": node.me.name,
-            "class": node.me.certificate.device_class,
-            "owner": node.me.owner_name,
+            "name": self._me.name,
+            "class": self._me.certificate.device_class,
+            "owner": self._me.owner_name,
             "view": core.view,
             "height": core.tip.height,
             "time_s": core.tip.time_s,
-            "root": node.application.ledger.root.hex(),
+            "root": ledger.root.hex(),
             "voting": core.voting,
             "quarantined": core.recall.quarantined,
-            "up": [m.name for m in node.directory.members if node.presence.is_up(m.id)],
+            "up": [m.name for m in self._directory.members if self._presence.is_up(m.id)],
             "quorum": {"have": self._have(), "need": core.voters.quorum, "of": core.voters.total},
             "balance": account.balance if account else 0,
             **{key: getattr(measurement, key) for key in _MEASURED},
-            "rejects": self._rejects(),
+            "rejects": dict(sorted(self._rejects().items())),
         }
 
-    def _rejects(self) -> dict[str, Json]:
-        counts = Counter(self._node.rejects)
-        for reject, count in self._node.metering.rejects.items():
-            counts[reject.name] += count
-        return dict(sorted(counts.items()))
-
     def _have(self) -> int:
-        node = self._node
-        return sum(m.weight for m in node.directory.voters if node.presence.is_up(m.id))
+        return sum(m.weight for m in self._directory.voters if self._presence.is_up(m.id))
 
     def _quorum(self) -> list[Effect]:
         """A line when enough voters are up, and when no longer."""
-        voters, have = self._node.consensus.voters, self._have()
+        voters, have = self._core.voters, self._have()
         has = have >= voters.quorum
         if has == self._had_quorum:
             return []
@@ -126,7 +111,7 @@ class Report:
         return [_line(self._no_quorum(have))]
 
     def _no_quorum(self, have: int) -> str:
-        voters = self._node.consensus.voters
+        voters = self._core.voters
         return f"no quorum: have {have} of {voters.total}, need {voters.quorum}"
 
     # -- lines for people -------------------------------------------------------------------------
@@ -141,7 +126,7 @@ class Report:
 
     def standing_still(self, since_ns: int) -> list[Effect]:
         """Work waits and nothing is decided."""
-        voters, have = self._node.consensus.voters, self._have()
+        voters, have = self._core.voters, self._have()
         if have < voters.quorum:
             return [_line(self._no_quorum(have))]
         return [_line(f"no decision for {since_ns // SECOND} s: repeating what is known")]
@@ -154,7 +139,7 @@ class Report:
 
     def misbehaved(self, first: Vote, second: Vote) -> list[Effect]:
         """Two votes of one voter exclude each other."""
-        member = self._node.directory.voters[first.voter]
+        member = self._directory.voters[first.voter]
         said = f"{first.statement.kind.name} and {second.statement.kind.name}"
         view = first.statement.view
         return [_line(f"{member.name} contradicts itself in view {view}: {said}")]
@@ -180,14 +165,13 @@ class Report:
 
     def decision(self, block: Block, now: Instant) -> list[Effect]:
         """A block is final."""
-        node = self._node
-        leader = node.directory.voters[node.consensus.voters.leader(block.view)]
+        leader = self._directory.voters[self._core.voters.leader(block.view)]
         seen = self._proposed.pop(block.view, None)
         document: dict[str, Json] = {
             "height": block.height,
             "view": block.view,
             "leader": leader.name,
-            "mine": leader is node.me,
+            "mine": leader is self._me,
             "time_s": block.time_s,
             "ops": len(block.ops),
             "root": block.state_root.hex(),
@@ -201,7 +185,7 @@ class Report:
             return []
         listed: list[Json] = [self._event(event) for event in events]
         effects: list[Effect] = [Observe("ledger", {"height": block.height, "events": listed})]
-        me = self._node.me.id
+        me = self._me.id
         effects += [
             _line(self._settled(event))
             for event in events
@@ -210,7 +194,7 @@ class Report:
         return effects
 
     def _event(self, event: Event) -> Json:
-        name = self._node.directory.name
+        name = self._directory.name
         document: dict[str, Json] = {
             "event": type(event).__name__.lower(),
             "from": name(event.payer),
@@ -226,29 +210,11 @@ class Report:
         return document
 
     def _settled(self, event: Settled) -> str:
-        name = self._node.directory.name
+        name = self._directory.name
         return (
             f"settled: {name(event.payer)} paid {credits_text(event.paid)}, "
             f"{name(event.payee)} got {credits_text(event.received)}, "
             f"fee {credits_text(event.fee)}, back {credits_text(event.refund)} ({event.why})"
-        )
-
-    def facts(self, events: Sequence[Event]) -> list[ChannelFact]:
-        """For metering: what became of my channels."""
-        facts = []
-        for event in events:
-            if isinstance(event, Transferred) or self._node.me.id not in (event.payer, event.payee):
-                continue
-            facts.append(self._fact(event))
-        return facts
-
-    def _fact(self, event: Opened | Claimed | Closing | Settled) -> ChannelFact:
-        channel = self._node.application.ledger.channel(event.channel)
-        if channel is not None:
-            return channel_fact(event.channel, channel)
-        paid = event.paid if isinstance(event, Settled) else 0
-        return ChannelFact(
-            event.channel, event.agreement, event.payer, event.payee, 0, paid, 0, True, False
         )
 
 
