@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks import broker, consensus, daemon, ledger, metering, street, swarm, validate
+from benchmarks import broker, consensus, daemon, ledger, metering, street, swarm, traffic, validate
 from benchmarks.plan import ROOT, Plan
 from benchmarks.row import Row, Skipped
 from demesh.wire.validate import COMPILED
@@ -23,6 +23,7 @@ GROUPS: dict[str, Group] = {
     "street": street.rows,
     "swarm": swarm.rows,
     "broker": broker.rows,
+    "traffic": traffic.rows,
     "consensus": consensus.rows,
     "daemon": daemon.rows,
 }

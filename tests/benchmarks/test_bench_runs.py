@@ -15,7 +15,7 @@ from benchmarks.suite import run
 from demesh.wire import _reference
 from demesh.wire.kinds import Reject
 
-CHEAP = ("validate", "ledger", "metering", "street", "swarm")
+CHEAP = ("validate", "ledger", "metering", "street", "swarm", "traffic")
 
 
 def test_every_cheap_group_gives_rows_that_say_what_they_measured(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_every_cheap_group_gives_rows_that_say_what_they_measured(tmp_path: Path
     rows, skipped = run(Plan(tmp_path, quick=True), CHEAP, told.append)
     assert [line.split(":")[0] for line in told] == list(CHEAP)
     groups = {row.group for row in rows} | {one.group for one in skipped}
-    assert groups == {"validate", "ledger", "metering", "virtual swarm"}
+    assert groups == {"validate", "ledger", "metering", "virtual swarm", "consensus"}
     assert all(one.why for one in skipped)
     for row in rows:
         assert row.value > 0, row
