@@ -40,6 +40,7 @@ class Catchup:
         "_delay_min",
         "_heard",
         "_me",
+        "_repeats",
         "_salt",
         "_still_due",
         "_still_since",
@@ -47,6 +48,7 @@ class Catchup:
         "_tip",
         "_tip_due",
         "_voters",
+        "asked",
     )
 
     def __init__(self, voters: Voters, me: int | None, salt: bytes, delay_min: Instant) -> None:
@@ -58,10 +60,12 @@ class Catchup:
         self._still_due: Instant | None = None
         self._still_since = 0
         self._still_step = 0
+        self._repeats = 0
         self._heard: dict[Statement, None] = {}
         self._ask_from: int | None = None
         self._ask_due: Instant | None = None
         self._ask_attempt = 0
+        self.asked: int | None = None  # for blocks, last
 
     # -- tip (R-CON-9) ----------------------------------------------------------------------------
 
@@ -74,6 +78,8 @@ class Catchup:
     def finalized(self, tip: Certificate, scribe: int, now: Instant, delay: Instant) -> None:
         """There is a new tip; the scribe publishes it at once."""
         self._tip = tip
+        view = tip.statement.view
+        self._heard = {heard: None for heard in self._heard if heard.view > view}
         wait = 0 if scribe == self._me else delay + self._jitter(b"tip", 2 * delay)
         self._tip_due = now + wait
         self._beacon_step, self._beacon_due = 0, None
@@ -117,7 +123,7 @@ class Catchup:
         if self._me is None:
             return False
         count = len(self._voters.weights)
-        first = self._number(b"turn%d/%d" % (view, self._still_step))
+        first = self._number(b"turn%d/%d" % (view, self._repeats))
         return (first + self._me) % count <= count // 3
 
     def standing_for(self, standing: bool, now: Instant) -> Instant | None:
@@ -139,6 +145,7 @@ class Catchup:
 
     def repeated(self) -> None:
         """A new interval begins."""
+        self._repeats += 1
         self._heard.clear()
 
     # -- backfill (R-CON-12) ----------------------------------------------------------------------
@@ -163,8 +170,8 @@ class Catchup:
         others = [voter for voter in range(len(self._voters.weights)) if voter != self._me]
         if not others:
             return []
-        responder = others[self._number(b"ask%d" % self._ask_attempt) % len(others)]
-        return [AskBlocks(responder, self._ask_from)]
+        self.asked = others[self._number(b"ask%d" % self._ask_attempt) % len(others)]
+        return [AskBlocks(self.asked, self._ask_from)]
 
     # -- time -------------------------------------------------------------------------------------
 

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from demesh_consensus.effects import Application, Crypto
 from demesh_consensus.types import Block, Certificate, Proposal
 
+# Answers that one finalization may take: with 48 KiB each, a run of 16 full blocks of which only
+# the last was finalized. A liar's parts take no more memory than that.
+PARTS_MAX = 16
+
+Link = tuple[bytes, Block]
+"""A block and its digest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tip:
@@ -23,12 +30,19 @@ class Tip:
 class Chain:
     """Blocks by digest. A block is here only once it was executed on its parent."""
 
-    __slots__ = ("_application", "_blocks", "tip")
+    __slots__ = ("_application", "_blocks", "_fetched", "parts", "tip")
 
     def __init__(self, tip: Tip, application: Application) -> None:
         self.tip = tip
         self._application = application
         self._blocks: dict[bytes, Block] = {}
+        self._fetched: list[Link] = []  # linked to the tip, not known to be final: not executed
+        self.parts = 0  # answers they came in
+
+    @property
+    def wanted(self) -> int:
+        """The height of the first block to ask for."""
+        return self.tip.height + len(self._fetched) + 1
 
     def place(self, digest: bytes) -> tuple[int, int] | None:
         """(height, time_s) of the tip or of a block above it; None if it is not here."""
@@ -46,11 +60,9 @@ class Chain:
         self._blocks[digest] = block
         return True
 
-    def path(
-        self, digest: bytes, proposed: Mapping[bytes, Proposal]
-    ) -> list[tuple[bytes, Block]] | None:
+    def path(self, digest: bytes, proposed: Mapping[bytes, Proposal]) -> list[Link] | None:
         """Blocks from above the tip up to this one, executed on the way; None if one is missing."""
-        path: list[tuple[bytes, Block]] = []
+        path: list[Link] = []
         while digest != self.tip.digest:
             block = self._blocks.get(digest)
             if block is None and digest in proposed:
@@ -65,21 +77,38 @@ class Chain:
                 return None
         return path
 
-    def links(self, blocks: Sequence[Block], crypto: Crypto) -> list[tuple[bytes, Block]] | None:
-        """Those of consecutive blocks that are above the tip, with digests; None if no chain."""
+    def links(self, blocks: Sequence[Block], crypto: Crypto) -> list[Link] | None:
+        """Those of consecutive blocks that are above the tip, with digests; None if no chain.
+
+        They may go on where earlier parts ended; if they do not fit, those are forgotten.
+        """
         links = [(crypto.digest(block), block) for block in blocks]
         links = [link for link in links if link[1].height > self.tip.height]
+        if links and links[0][1].height > self.tip.height + 1:
+            links = [*self._fetched, *links]
         parent = self.tip.digest
         for height, (digest, block) in enumerate(links, self.tip.height + 1):
             if block.parent != parent or block.height != height:
+                self._forget()
                 return None
             parent = digest
         return links
 
-    def finalize(self, path: Sequence[tuple[bytes, Block]], certificate: Certificate) -> None:
+    def hold(self, links: Sequence[Link]) -> None:
+        """The beginning of a run whose end, and with it the proof, is still to come."""
+        if self.parts == PARTS_MAX:
+            self._forget()
+            return
+        self._fetched, self.parts = list(links), self.parts + 1
+
+    def _forget(self) -> None:
+        self._fetched, self.parts = [], 0
+
+    def finalize(self, path: Sequence[Link], certificate: Certificate) -> None:
         """The path's last block is the new tip."""
         digest, last = path[-1]
         assert last.view == certificate.statement.view, "a finalization is for its block's view"
         self.tip = Tip(last.view, last.height, last.time_s, digest, certificate)
         self._blocks = {d: b for d, b in self._blocks.items() if b.view > last.view}
+        self._forget()
         self._application.prune(frozenset({digest, *self._blocks}))

@@ -7,6 +7,8 @@ time itself: a minority of leaders would run time ahead of the fastest honest cl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from demesh_consensus.types import Instant, Voters
 
 SECOND = 1_000_000_000
@@ -50,14 +52,30 @@ class MeshClock:
         At least one of them is honest, so this never passes the fastest honest clock.
         """
         self._claims[voter] = time_s * SECOND - now
+        reached = self._reached(self._claims, voters, now)
+        if reached is not None and reached > self._read_ns(now):
+            self._time_ns, self._since = reached, now
+
+    def agree(self, me: int, voters: Voters, now: Instant) -> None:
+        """Before my first vote since the start my own clock is but one claim among the others.
+
+        So it may go back, though not behind the tip: whoever started first has counted on its own,
+        and would propose times that nobody accepts for as long as it runs.
+        """
+        claims = self._claims | {me: self._read_ns(now) - now}
+        reached = self._reached(claims, voters, now)
+        if reached is not None:
+            self._time_ns, self._since = max(reached, self._anchor_ns), now
+
+    @staticmethod
+    def _reached(claims: Mapping[int, int], voters: Voters, now: Instant) -> int | None:
+        """The greatest mesh time in ns that more than f weight claims to have reached."""
         weight = 0
-        for offset, claimant in sorted(((o, v) for v, o in self._claims.items()), reverse=True):
+        for offset, claimant in sorted(((o, v) for v, o in claims.items()), reverse=True):
             weight += voters.weights[claimant]
             if weight > voters.faulty_max:
-                reached = offset + now
-                if reached > self._read_ns(now):
-                    self._time_ns, self._since = reached, now
-                return
+                return offset + now
+        return None
 
     def instant_of(self, time_s: int) -> Instant | None:
         """When this clock shows `time_s`; None if it will not without a finalization."""

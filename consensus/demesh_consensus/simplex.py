@@ -149,7 +149,10 @@ class Simplex:
         self._keep(proposal, digest, now)
         effects: list[Effect] = []
         for certificate in proposal.justification:
-            effects += self._take(certificate, now)
+            taken = self._take(certificate, now)
+            effects += taken
+            if Refused(Refusal.CERTIFICATE) in taken:
+                break  # whoever relayed this makes nobody verify the rest
         effects += self._count(vote, now)
         return effects + self._advance(now)
 
@@ -167,19 +170,32 @@ class Simplex:
         return self._take(certificate, now) + self._advance(now)
 
     def receive_blocks(
-        self, blocks: Sequence[Block], certificate: Certificate, now: Instant
+        self,
+        blocks: Sequence[Block],
+        certificate: Certificate,
+        now: Instant,
+        voter: int | None = None,
     ) -> list[Effect]:
-        """An answer to AskBlocks: a hash chain and the finalization of its last block."""
+        """An answer to AskBlocks: a hash chain and a finalization of its last block or a later one.
+
+        Only whoever was asked may leave the end open, for nothing proves such a part yet.
+        """
         links = self._chain.links(blocks, self._crypto)
         if links is None:
             return [Refused(Refusal.INVALID)]
         if not links:
             return [Refused(Refusal.STALE)]
-        statement = certificate.statement
-        if statement.kind is not FINALIZE or statement.digest != links[-1][0]:
+        statement, (last, block) = certificate.statement, links[-1]
+        if statement.kind is not FINALIZE or statement.view < block.view:
+            return [Refused(Refusal.INVALID)]
+        part = statement.digest != last
+        if part and (voter is None or voter != self.catchup.asked):
             return [Refused(Refusal.INVALID)]
         if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]
+        if part:
+            self._chain.hold(links)
+            return self._take(certificate, now) + self._advance(now)
         for digest, block in links:
             executed = self._chain.execute(block, digest)
             assert executed, f"finalized block {block.height} gives another state root here"
@@ -193,7 +209,10 @@ class Simplex:
         for vote in votes:
             if alien := self._alien(vote):
                 return alien
+        silent = not self.voting
         self.recall.answered(voter)
+        if silent and self.voting and self.me is not None:
+            self.clock.agree(self.me, self.voters, now)
         return self._advance(now)
 
     def votes_of(self, voter: int) -> tuple[Vote, ...]:
@@ -452,7 +471,7 @@ class Simplex:
     def _finalize(self, certificate: Certificate, now: Instant) -> list[Effect]:
         path = self._chain.path(certificate.statement.digest, self._rounds.proposed())
         if path is None:
-            self.catchup.missing(self.tip.height + 1, now)
+            self.catchup.missing(self._chain.wanted, now)
             return []
         if not path:
             return []

@@ -305,7 +305,8 @@ class Cluster:
             if links:
                 blocks, certificate = [link[1] for link in links], links[-1][2]
                 assert certificate is not None
-                self.do(peer, peer.core.receive_blocks(blocks, certificate, self.now))
+                effects = peer.core.receive_blocks(blocks, certificate, self.now, other.index)
+                self.do(peer, effects)
 
         self.at(self.now + 5 * MS, ask)
 

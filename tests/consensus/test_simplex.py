@@ -51,7 +51,7 @@ def cleared(core: Simplex, now: int = 0) -> Simplex:
     return core
 
 
-def voter(index: int, log: Log | None = None, **given: object) -> Simplex:
+def voter(index: int | None, log: Log | None = None, **given: object) -> Simplex:
     arguments = {"tip": START, "timing": Timing(), "salt": b"s", "now": 0} | given
     return cleared(Simplex(FOUR, index, HashCrypto(index), log or Log(), **arguments))  # type: ignore[arg-type]
 
@@ -325,7 +325,7 @@ def test_a_chain_that_does_not_fit_is_refused() -> None:
     final = certificate(FINALIZE, 2, digest_of(second))
     core = voter(0)
     assert core.receive_blocks([second], final, 0) == [Refused(Refusal.INVALID)]
-    assert core.receive_blocks([first], final, 0) == [Refused(Refusal.INVALID)]
+    assert core.receive_blocks([first], final, 0) == [Refused(Refusal.INVALID)], "nobody was asked"
     weak = certificate(FINALIZE, 2, digest_of(second), count=2)
     assert core.receive_blocks([first, second], weak, 0) == [Refused(Refusal.CERTIFICATE)]
 

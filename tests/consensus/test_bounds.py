@@ -1,0 +1,142 @@
+"""Nothing grows for ever, nobody is stuck for ever, and one liar makes nobody talk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from consensus.cluster import MS, SECOND, Cluster, vote
+from consensus.test_simplex import (
+    FINALIZE,
+    FOUR,
+    NOTARIZE,
+    block_of,
+    certificate,
+    digest_of,
+    proposal_of,
+    said,
+    voter,
+)
+from demesh_consensus import (
+    AskBlocks,
+    Block,
+    Certificate,
+    Effect,
+    Misbehaved,
+    Refusal,
+    Refused,
+)
+from demesh_consensus.catchup import Catchup
+from demesh_consensus.chain import PARTS_MAX
+
+
+def test_every_voter_repeats_a_proposal_again_and_again_however_long_it_takes() -> None:
+    """A partition may outlast all steps of the back-off; who holds the body must still give it."""
+    for me in range(4):
+        for salt in range(8):
+            catchup = Catchup(FOUR, me, b"%d" % salt, 250 * MS)
+            now, turns = 0, []
+            while len(turns) < 100:
+                if catchup.standing_for(True, now) is not None:
+                    turns.append(catchup.my_turn(7))
+                    catchup.repeated()
+                now += SECOND
+            assert any(turns[50:])
+
+
+def test_certificates_heard_are_forgotten_once_final() -> None:
+    core, parent = voter(None), None
+    for view in range(1, 101):
+        block = block_of(view, parent=parent)
+        core.receive_proposal(proposal_of(block), view)
+        core.receive_certificate(certificate(FINALIZE, view, digest_of(block)), view)
+        parent = block
+    assert core.tip.height == 100
+    assert len(core.catchup._heard) <= 1
+
+
+def test_a_voter_that_contradicts_itself_without_end_is_told_of_once_a_view() -> None:
+    core = voter(0)
+    effects = []
+    for number in range(20):
+        effects += core.receive_vote(vote(1, NOTARIZE, 1, bytes([number]) * 32), 0)
+    assert len([e for e in effects if isinstance(e, Misbehaved)]) == 1
+
+
+def test_a_bad_certificate_in_a_proposal_is_the_last_that_is_looked_at() -> None:
+    core = voter(0)
+    bad = [certificate(NOTARIZE, view, bytes([view]) * 32, count=1) for view in range(2, 40)]
+    effects = core.receive_proposal(proposal_of(block_of(1), *bad), 0)
+    assert effects.count(Refused(Refusal.CERTIFICATE)) == 1
+    assert said(effects) == [(NOTARIZE, 1)]
+
+
+def test_voters_that_start_minutes_apart_agree_on_the_time() -> None:
+    """Else the proposals of whoever came first would be refused for ever."""
+    cluster = Cluster(8)
+    for peer in cluster.peers[1:]:
+        cluster.crash(peer.index)
+    cluster.run(600)
+    for peer in cluster.peers[1:]:
+        cluster.restart(peer.index)
+    cluster.run(60)
+    times = [peer.core.clock.read_s(cluster.now) for peer in cluster.peers]
+    assert max(times) - min(times) <= 1
+
+
+def run_of(length: int) -> tuple[list[Block], Certificate]:
+    """Blocks of which only the last has a finalization."""
+    blocks: list[Block] = []
+    for view in range(1, length + 1):
+        blocks.append(block_of(view, parent=blocks[-1] if blocks else None))
+    return blocks, certificate(FINALIZE, length, digest_of(blocks[-1]))
+
+
+def asked(effects: list[Effect]) -> list[AskBlocks]:
+    return [effect for effect in effects if isinstance(effect, AskBlocks)]
+
+
+def test_a_run_that_fits_into_no_single_answer_comes_in_parts() -> None:
+    blocks, final = run_of(6)
+    core = voter(None)
+    (question,) = asked(core.receive_certificate(final, 0))
+    assert question.first_height == 1
+    (question,) = asked(core.receive_blocks(blocks[:2], final, 1, question.voter))
+    assert question.first_height == 3 and core.tip.height == 0
+    (question,) = asked(core.receive_blocks(blocks[2:5], final, 2, question.voter))
+    assert question.first_height == 6
+    core.receive_blocks(blocks[5:], final, 3, question.voter)
+    assert core.tip.height == 6
+
+
+def test_a_liar_with_a_part_of_a_chain_costs_one_question() -> None:
+    blocks, final = run_of(4)
+    core = voter(None)
+    (question,) = asked(core.receive_certificate(final, 0))
+    (question,) = asked(
+        core.receive_blocks([replace(blocks[0], time_s=7)], final, 1, question.voter)
+    )
+    assert question.first_height == 2
+    effects = core.receive_blocks(blocks[1:], final, 2, question.voter)
+    assert Refused(Refusal.INVALID) in effects and core.tip.height == 0
+    (question,) = asked(core.tick(5 * SECOND))
+    assert question.first_height == 1
+    core.receive_blocks(blocks, final, 5 * SECOND, question.voter)
+    assert core.tip.height == 4
+
+
+def test_a_part_of_a_chain_is_taken_only_from_who_was_asked() -> None:
+    blocks, final = run_of(4)
+    core = voter(None)
+    (question,) = asked(core.receive_certificate(final, 0))
+    other = (question.voter + 1) % 4
+    assert core.receive_blocks(blocks[:2], final, 1, other) == [Refused(Refusal.INVALID)]
+    assert core.receive_blocks(blocks, final, 1, other) and core.tip.height == 4
+
+
+def test_parts_of_a_chain_have_a_bound() -> None:
+    blocks, final = run_of(PARTS_MAX * 2 + 2)
+    core = voter(None)
+    core.receive_certificate(final, 0)
+    for number in range(0, len(blocks) - 2, 2):
+        core.receive_blocks(blocks[number : number + 2], final, number, core.catchup.asked)
+        assert core._chain.parts <= PARTS_MAX
