@@ -42,6 +42,15 @@ from demesh.wire.validate import Validator, View
 BLOCKS_PER_ANSWER = 64
 ANSWER_BYTES_MAX = 48 * 1024
 
+# Questions for blocks or votes that one member may ask at once, and how long until it may ask one
+# more: a laggard takes as long to execute an answer, a liar gets 1 MB/s out of me and no more.
+QUESTIONS_MAX = 8
+QUESTION_EVERY = 50 * MILLISECOND
+
+# Pending ops said again at a standstill, the oldest first: what waits longest is what others lack,
+# and a full pool of 2 MB from everybody would keep a mesh from ever moving again.
+OPS_REPEATED_MAX = 64
+
 # Own votes and blocks in the journal before it is written anew without what is final: a few hundred
 # kilobytes, and one rewrite per some hundred blocks.
 JOURNAL_RECORDS_MAX = 1024
@@ -122,6 +131,8 @@ class Voting:
         )
         self._nonce = b""  # of my last Recall
         self._journaled = len(restored.journal)
+        self._compact_above = JOURNAL_RECORDS_MAX
+        self._questions: dict[bytes, Instant] = {}  # when a member's questions are worked off
         self._handlers: dict[Kind, Callable[[View, bytes, bool, Instant], list[Effect | Told]]] = {
             Kind.PROPOSAL: self._proposal,
             Kind.VOTE: self._vote,
@@ -154,12 +165,16 @@ class Voting:
         return self.tick(now)
 
     def repeat_ops(self) -> list[Effect]:
-        """All ops that wait, published again (R-CON-8)."""
+        """Ops that wait, published again (R-CON-8)."""
         topic = self._topics.mine("op")
-        return [Publish(topic, frame) for frame in self.application.pending()]
+        pending = self.application.pending()[:OPS_REPEATED_MAX]
+        return [Publish(topic, frame) for frame in pending]
 
     def fetched(self, fetched: Fetched) -> list[Effect]:
-        """Answer with the longest run of blocks that fits and ends with a known finalization."""
+        """Answer with the longest run of blocks that fits and ends with a known finalization.
+
+        If there is none, then with all that fits and the tip's: the asker takes such runs in parts.
+        """
         size = 0
         fits: list[StoredBlock] = []
         for stored in fetched.blocks:
@@ -167,20 +182,23 @@ class Voting:
             if size > ANSWER_BYTES_MAX and fits:
                 break
             fits.append(stored)
-        while fits and fits[-1].certificate is None:
-            fits.pop()
-        if not fits or fits[-1].certificate is None:
+        ends = [place for place, stored in enumerate(fits, 1) if stored.certificate is not None]
+        tip = self.core.tip.certificate
+        if not fits or tip is None:
             return []
-        answer = Blocks(tuple(stored.block for stored in fits), fits[-1].certificate)
-        return [self._send(fetched.asker, answer)]
+        run = fits[: ends[-1]] if ends else fits
+        final = run[-1].certificate or statements.encode_certificate(tip)
+        return [self._send(fetched.asker, Blocks(tuple(stored.block for stored in run), final))]
 
     def turn_ends(self) -> list[Effect]:
         """Housekeeping after all that was decided is settled."""
         self.application.drop_losers()
-        if self._journaled <= JOURNAL_RECORDS_MAX:
+        if self._journaled <= self._compact_above:
             return []
         records = tuple(self._record(entry) for entry in self.core.journal())
         self._journaled = len(records)
+        # While nothing becomes final nothing can be left out: not a rewrite with every vote then.
+        self._compact_above = max(JOURNAL_RECORDS_MAX, 2 * len(records))
         return [CompactJournal(records)]
 
     # -- messages ---------------------------------------------------------------------------------
@@ -199,9 +217,10 @@ class Voting:
         self, view: View, frame: bytes, retained: bool, now: Instant
     ) -> list[Effect | Told]:
         proposal = statements.decode_proposal(view.payload)
-        effects = self._carry(self.core.receive_proposal(proposal, now))
-        refused = any(isinstance(effect, Reject) for effect in effects)
-        return effects if refused else [Proposed(proposal.block.view), *effects]
+        effects = self.core.receive_proposal(proposal, now)
+        refused = any(isinstance(effect, consensus.Refused) for effect in effects)
+        carried = self._carry(effects)
+        return carried if refused else [Proposed(proposal.block.view), *carried]
 
     def _certificate(
         self, view: View, frame: bytes, retained: bool, now: Instant
@@ -216,6 +235,8 @@ class Voting:
         asker = self._directory.member(view.sender)
         if asker is None or asker.voter is None:
             return [Reject.SENDER]
+        if not self._answers(asker.id, now):
+            return [Reject.FULL]
         votes, tip = self.core.votes_of(asker.voter), self.core.tip.certificate
         answer = Recalled(
             question.nonce,
@@ -250,7 +271,17 @@ class Voting:
         wanted = decode(Want, view.payload)
         if wanted.first_height > self.core.tip.height:
             return []
+        if not self._answers(view.sender, now):
+            return [Reject.FULL]
         return [Fetch(view.sender, wanted.first_height, BLOCKS_PER_ANSWER)]
+
+    def _answers(self, asker: bytes, now: Instant) -> bool:
+        """May this member have another answer already?"""
+        done = max(now, self._questions.get(asker, now)) + QUESTION_EVERY
+        if done > now + QUESTIONS_MAX * QUESTION_EVERY:
+            return False
+        self._questions[asker] = done
+        return True
 
     def _blocks(
         self, view: View, frame: bytes, retained: bool, now: Instant
@@ -258,7 +289,9 @@ class Voting:
         answer = decode(Blocks, view.payload)
         blocks = [statements.decode_block(block) for block in answer.blocks]
         certificate = statements.decode_certificate(answer.certificate)
-        return self._carry(self.core.receive_blocks(blocks, certificate, now))
+        member = self._directory.member(view.sender)
+        voter = member.voter if member is not None else None
+        return self._carry(self.core.receive_blocks(blocks, certificate, now, voter))
 
     # -- effects ----------------------------------------------------------------------------------
 

@@ -6,11 +6,22 @@ from random import Random
 
 import pytest
 
+from demesh.ports import Effect, Fetch, Fetched, StoredBlock
+from demesh.voting import QUESTION_EVERY, QUESTIONS_MAX
 from demesh.wire import statements
 from demesh.wire.frame import seal_statement
 from demesh.wire.identity import signer as sign_with
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import MESSAGE_OF_KIND, OP_BODIES, Card, Op, OpType
+from demesh.wire.messages import (
+    MESSAGE_OF_KIND,
+    OP_BODIES,
+    Card,
+    Op,
+    OpType,
+    Recall,
+    Transfer,
+    Want,
+)
 from demesh.wire.schema import encode
 from node.hostile import Nonsense, Street, altered
 
@@ -106,3 +117,62 @@ def test_no_nonsense_about_votes_and_blocks_ends_a_node(seed: int) -> None:
         street.now += dice.randint(0, 10**9)
     street.run(5)
     assert victim.node.consensus.voting
+
+
+def answers(effects: list[Effect]) -> int:
+    return len([e for e in effects if isinstance(e, Fetch) or "/to/" in getattr(e, "topic", "")])
+
+
+def test_one_member_gets_only_so_many_answers_at_once() -> None:
+    street = Street()
+    street.run(2)
+    victim, liar = street.boards[:2]
+    ask_transfers(street, 3)
+    assert victim.node.consensus.tip.height > 0
+    pen, given = liar.signer(boot=1_000), 0
+    for _ in range(100):
+        for message in (Want(1), Recall(bytes(8))):
+            frame = pen.seal(message)
+            given += answers(street.give(victim, liar.topics.to(victim.id), frame))
+    assert given == QUESTIONS_MAX
+    street.now += QUESTION_EVERY
+    frame = pen.seal(Want(1))
+    assert answers(street.give(victim, liar.topics.to(victim.id), frame)) == 1
+
+
+def ask_transfers(street: Street, count: int) -> None:
+    """Ops of one member, one decision after the other."""
+    payer, payee = street.boards[2:4]
+    for _ in range(count):
+        time_s = payer.node.consensus.clock.read_s(street.now)
+        frame = payer.pen.op(Transfer(payee.id, 1), time_s + 60)
+        for board in street.boards:
+            if board is not payer and board.index not in street.down:
+                street.give(board, payer.topics.mine("op"), frame)
+        street.run(1)
+
+
+def test_blocks_too_many_for_one_answer_are_given_in_parts() -> None:
+    """Three blocks of which only the last was finalized, each as large as blocks may be."""
+    street = Street()
+    street.run(2)
+    ask_transfers(street, 1)
+    voting = street.boards[0].node.voting
+    tip = statements.encode_certificate(voting.core.tip.certificate)
+    stored = [StoredBlock(height, bytes(40_000), None) for height in (1, 2)]
+    stored.append(StoredBlock(3, bytes(40_000), tip))
+    (sent,) = voting.fetched(Fetched(street.bare.ids[1], tuple(stored)))
+    assert 40_000 < len(sent.payload) < 65_536
+
+
+def test_a_laggard_catches_up_over_real_frames() -> None:
+    street = Street()
+    street.run(2)
+    street.down = {3}
+    ask_transfers(street, 5)
+    height = street.boards[0].node.consensus.tip.height
+    assert height == 5
+    street.down = set()
+    street.boot(street.boards[3])
+    street.run(20)
+    assert street.boards[3].node.consensus.tip.height == height
