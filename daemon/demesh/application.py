@@ -53,6 +53,7 @@ class Application:
         self._ledgers: dict[bytes, Ledger] = {tip: ledger}
         self._applied: dict[bytes, Applied] = {}
         self._pending: dict[bytes, Pending] = {}
+        self._heard: dict[bytes, None] = {}  # pending ops that others published
         self._opened: OrderedDict[bytes, SignedOp] = OrderedDict()
         self._asked: tuple[object, ...] = ()
         self._answer = False
@@ -74,6 +75,18 @@ class Application:
         self._pending[op.id] = Pending(op, frame)
         self._asked = ()
         return None
+
+    def heard(self, frame: bytes) -> None:
+        """Somebody else published this op: nobody needs it from me in this interval."""
+        op = self.open_op(frame)
+        if isinstance(op, SignedOp) and op.id in self._pending:
+            self._heard[op.id] = None
+
+    def unheard(self) -> tuple[bytes, ...]:
+        """Pending ops to publish again at a standstill, oldest first; a new interval begins."""
+        frames = [p.frame for id, p in self._pending.items() if id not in self._heard]
+        self._heard.clear()
+        return tuple(frames)
 
     def pending(self) -> tuple[bytes, ...]:
         """The frames of all ops that wait."""

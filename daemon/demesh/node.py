@@ -341,6 +341,7 @@ class Node:
         reject = self.application.submit(frame, self._time_s(now))
         if reject is not None:
             return self._reject(reject)
+        self.application.heard(frame)
         return self._told(self.voting.tick(now), now)
 
     # -- decisions --------------------------------------------------------------------------------

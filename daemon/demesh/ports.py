@@ -195,7 +195,11 @@ class Store(Protocol):
 
 
 class Device(Protocol):
-    """A driver: the hardware, or a simulated board."""
+    """A driver: the hardware, or a simulated board.
+
+    A device that is not read for some samples ends its flows by itself: the daemon may have died,
+    and nobody pays for what is delivered after that.
+    """
 
     sample_ms: int
 

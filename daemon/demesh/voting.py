@@ -165,10 +165,10 @@ class Voting:
         return self.tick(now)
 
     def repeat_ops(self) -> list[Effect]:
-        """Ops that wait, published again (R-CON-8)."""
+        """Ops that wait and that nobody else repeated, published again (R-CON-8)."""
         topic = self._topics.mine("op")
-        pending = self.application.pending()[:OPS_REPEATED_MAX]
-        return [Publish(topic, frame) for frame in pending]
+        unheard = self.application.unheard()[:OPS_REPEATED_MAX]
+        return [Publish(topic, frame) for frame in unheard]
 
     def fetched(self, fetched: Fetched) -> list[Effect]:
         """Answer with the longest run of blocks that fits and ends with a known finalization.

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from demesh.ports import Actuate, Instant, Measurement
+from demesh.ports import MILLISECOND, Actuate, Instant, Measurement
 from demesh_sim import physics
 from demesh_sim.physics import MINUTE, WATT_HOUR, DayClock
 from demesh_sim.scenario import Board as Plan
@@ -88,6 +88,12 @@ class BoardState:
     flows: dict[bytes, Flow] = field(default_factory=dict)
 
 
+# A board whose daemon does not look for so many samples ends its flows: an inverter's watchdog.
+# What is delivered after the daemon died is delivered for nothing, so not many; a loaded machine is
+# late by a few, so not one.
+WATCHDOG_SAMPLES = 10
+
+
 class SimulatedBoard:
     """A board of a scenario as a `Device`. Reading it moves its physics up to `now`."""
 
@@ -108,6 +114,7 @@ class SimulatedBoard:
         self._clock = clock
         self._cable = cable
         self._at = clock.simulated(now)
+        self._watched_at = now
         self._power_w = 0
         self._gain_ppm = (
             physics.chance(scenario.seed, name, "gain", 0, 2 * GAIN_PPM_MAX + 1) - GAIN_PPM_MAX
@@ -154,6 +161,16 @@ class SimulatedBoard:
     # -- physics ---------------------------------------------------------------------------------
 
     def _advance(self, now: Instant) -> None:
+        """Move on to `now`; flows that nobody watched for too long ended by themselves."""
+        watched_until = self._watched_at + WATCHDOG_SAMPLES * self.sample_ms * MILLISECOND
+        if now > watched_until:
+            self._move(watched_until)
+            for flow in self.state.flows.values():
+                flow.power_w, flow.live = 0, False
+        self._move(now)
+        self._watched_at = now
+
+    def _move(self, now: Instant) -> None:
         until = self._clock.simulated(now)
         while self._at < until:
             piece = min(until, (self._at // MINUTE + 1) * MINUTE) - self._at

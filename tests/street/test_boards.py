@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from demesh.ports import MILLISECOND, SECOND, Actuate
 from demesh_sim import physics, scenario
-from demesh_sim.boards import BoardState, SharedCable, SimulatedBoard
+from demesh_sim.boards import WATCHDOG_SAMPLES, BoardState, SharedCable, SimulatedBoard
 from demesh_sim.physics import MINUTE, WATT_HOUR, DayClock
 
 STREET = scenario.load(Path(__file__).parents[2] / "configs" / "scenarios" / "street.toml")
@@ -18,6 +18,13 @@ FLOW, OTHER = b"f" * 16, b"g" * 16
 
 def board(name, street=STREET, cable=None, state=None):
     return SimulatedBoard(street, name, CLOCK, cable or SharedCable(8), 0, state=state)
+
+
+def watched(device, until, since=0):
+    """Read it every second, as a daemon does; the last measurement."""
+    for now in range(since + SECOND, until, SECOND):
+        device.read(now)
+    return device.read(until)
 
 
 def energy_is_conserved(device):
@@ -59,10 +66,10 @@ def test_a_reading_does_not_depend_on_how_often_it_is_taken():
     often, once = board("boris-battery"), board("boris-battery")
     for device in (often, once):
         device.actuate(Actuate(FLOW, 2000), 0)
-    for step in range(1, 100):
+    for step in range(1, 240):
         often.read(step * 125 * MILLISECOND)
     # A limit that bites inside a piece rounds down per piece: less than a watt of it.
-    assert often.read(30 * SECOND).flows == once.read(30 * SECOND).flows
+    assert often.read(30 * SECOND).flows == watched(once, 30 * SECOND).flows
     assert abs(often.state.stored - once.state.stored) < WATT_HOUR
 
 
@@ -71,7 +78,7 @@ def test_a_battery_stops_at_its_reserve_and_says_that_it_has_nothing_to_sell():
     device = board("ada-battery", dark)
     assert device.read(0).supply_w == device.plan.battery.power_w_max
     device.actuate(Actuate(FLOW, 8000), 0)
-    measured = device.read(60 * SECOND)
+    measured = watched(device, 60 * SECOND)
     assert measured.stored_wh == device.plan.battery.reserve_wh
     assert measured.supply_w == 0 and measured.power_w == 0
     (register,) = (units for _, units in measured.flows)
@@ -90,9 +97,20 @@ def test_both_meters_of_a_flow_agree_within_one_percent():
     seller, buyer = board("ada-battery"), board("chloe-meter")
     seller.actuate(Actuate(FLOW, 2000), 0)
     buyer.actuate(Actuate(FLOW, -2000), 0)
-    sold = dict(seller.read(5 * SECOND).flows)[FLOW]
-    bought = dict(buyer.read(5 * SECOND).flows)[FLOW]
+    sold = dict(watched(seller, 5 * SECOND).flows)[FLOW]
+    bought = dict(watched(buyer, 5 * SECOND).flows)[FLOW]
     assert sold > 3900 and abs(sold - bought) * 100 < sold
+
+
+def test_a_board_that_nobody_watches_ends_its_flows_by_itself():
+    left, cut = board("ada-battery"), board("ada-battery")
+    limit = WATCHDOG_SAMPLES * left.sample_ms * MILLISECOND
+    for device in (left, cut):
+        device.actuate(Actuate(FLOW, 2000), 0)
+    cut.read(limit)
+    cut.actuate(Actuate(FLOW, 0), limit)
+    assert left.read(30 * SECOND).flows == cut.read(30 * SECOND).flows
+    assert dict(left.read(40 * SECOND).flows) == dict(left.read(30 * SECOND).flows)
 
 
 def test_an_ended_flow_keeps_its_register_for_the_last_reading():
