@@ -15,7 +15,6 @@ from benchmarks.timing import percentile
 
 GROUP = "consensus"
 
-VOTERS = 4
 # After a decision its tips, documents and last votes are still on their way; finality is measured
 # when they have arrived, decisions a second when nobody waits for them.
 PAUSE_S = 0.05
@@ -34,7 +33,7 @@ def rows(plan: Plan) -> Iterator[Row | Skipped]:
 
 async def _measure(plan: Plan, broker: str) -> list[Row]:
     singles, floods = plan.count(150, 5), plan.count(3)
-    mesh = boards.found(plan.folder / f"mesh-{broker}", VOTERS)
+    mesh = boards.found(plan.folder / f"mesh-{broker}", floor.VOTERS)
     with running_broker(broker, plan.folder) as (_, port), mesh.running(port) as programs:
         customer = Customer(mesh)
         async with customer.connected(port):
@@ -81,7 +80,9 @@ def _rows(
     how = f"{len(final)} ops, {PAUSE_S:g} s apart, from op sent to quorum of finalize votes heard"
     per_s = 1e9 / statistics.fmean(chain)
     flood = f"{OPS_PER_SIGNER} transfers of {boards.OWNERS} signers at once, median of {len(rates)}"
-    verifies = VOTERS * floor.VERIFIES * parts.verify + VOTERS * floor.SIGNS * parts.sign
+    verifies = (
+        floor.VOTERS * floor.VERIFIES * parts.verify + floor.VOTERS * floor.SIGNS * parts.sign
+    )
     return [
         Row(GROUP, f"finality p50, {broker}", percentile(final, 50) / 1e6, "ms", how,
             least, "floor"),
@@ -91,7 +92,7 @@ def _rows(
         Row(GROUP, f"decisions, {broker}", per_s, "/s",
             f"{len(chain)} ops, the next one when one is final", 1000 / least, "floor"),
         Row(GROUP, f"CPU per decision, {broker}", cpu_ns / 1e6, "ms",
-            f"all {VOTERS} voters together, one op a block", verifies / 1e6, "signatures"),
+            f"all {floor.VOTERS} voters together, one op a block", verifies / 1e6, "signatures"),
         Row(GROUP, f"ops finalized, batched, {broker}", statistics.median(rates), "/s", flood,
             per_s, "one by one"),
     ]  # fmt: skip
