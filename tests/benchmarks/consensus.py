@@ -33,6 +33,7 @@ def rows(plan: Plan) -> Iterator[Row | Skipped]:
 
 async def _measure(plan: Plan, broker: str) -> list[Row]:
     singles, floods = plan.count(150, 5), plan.count(3)
+    each = max(1, singles // 10)
     mesh = boards.found(plan.folder / f"mesh-{broker}", floor.VOTERS)
     with running_broker(broker, plan.folder) as (_, port), mesh.running(port) as programs:
         customer = Customer(mesh)
@@ -40,12 +41,14 @@ async def _measure(plan: Plan, broker: str) -> list[Row]:
             await customer.everybody()
             final: list[int] = []
             hops: list[int] = []
-            syncs: list[int] = []
+            lone: list[int] = []
+            joint: list[int] = []
             # In turns, so that a slow spell of the machine falls on both.
             for part in range(10):
-                hops += await floor.hops_ns(port, max(1, singles // 10))
-                syncs += floor.sync_ns(mesh.folder, max(1, singles // 10))
-                for number in range(max(1, singles // 10)):
+                hops += await floor.hops_ns(port, each)
+                lone += floor.sync_ns(mesh.folder, each, 1, 1)
+                joint += floor.sync_ns(mesh.folder, each, floor.VOTERS, floor.QUORUM)
+                for number in range(each):
                     await asyncio.sleep(PAUSE_S)
                     final.append(await customer.buy(number, 1 + part * singles + number))
             idle_ns, blocks = sum(p.cpu_ns for p in programs.values()), customer.blocks
@@ -64,7 +67,7 @@ async def _measure(plan: Plan, broker: str) -> list[Row]:
                 rates.append(len(frames) * 1e9 / taken_ns)
         for program in programs.values():
             program.check()
-    parts = floor.Floor(hops, syncs, *floor.signature_ns(plan.count(200, 5)))
+    parts = floor.Floor(hops, lone, joint, *floor.signature_ns(plan.count(200, 5)))
     return _rows(broker, final, chain, parts, spent_ns, rates)
 
 

@@ -30,31 +30,35 @@ QUORUM = 3
 REST_S = 0.005
 
 HOPS = 4  # op, proposal, notarize votes, finalize votes
-SYNCS = 3  # the leader's block and vote, a voter's notarize, a voter's finalize
-SIGNS = 3  # the same
+LONE_SYNCS = 1  # the leader's block and vote
+JOINT_SYNCS = 2  # a quorum's notarize, a quorum's finalize: on one machine, on one disk
+SIGNS = 3  # one before each sync
 VERIFIES = 6  # op, proposal, two notarize and two finalize votes beside one's own
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """The parts, all in ns: samples of hops and syncs, medians of the two signature operations."""
+    """The parts, all in ns: samples of hops and syncs, medians of signing and verifying."""
 
     hops: Sequence[int]
-    syncs: Sequence[int]
+    lone: Sequence[int]
+    joint: Sequence[int]
     sign: float
     verify: float
 
     def ms(self, percent: int) -> float:
         """Their sum along one decision, hops and syncs at this percentile."""
         hops = HOPS * percentile(self.hops, percent)
-        syncs = SYNCS * percentile(self.syncs, percent)
+        syncs = LONE_SYNCS * percentile(self.lone, percent)
+        syncs += JOINT_SYNCS * percentile(self.joint, percent)
         return (hops + syncs + SIGNS * self.sign + VERIFIES * self.verify) / 1e6
 
     def text(self) -> str:
         """For the table."""
         return (
             f"{HOPS} hops of {percentile(self.hops, 50) / 1e6:.2f} ms, "
-            f"{SYNCS} syncs of {percentile(self.syncs, 50) / 1e6:.2f}, "
+            f"{LONE_SYNCS} sync of {percentile(self.lone, 50) / 1e6:.2f}, "
+            f"{JOINT_SYNCS} joint ones of {percentile(self.joint, 50) / 1e6:.2f}, "
             f"{SIGNS} signs of {self.sign / 1e6:.3f}, "
             f"{VERIFIES} verifies of {self.verify / 1e6:.3f}"
         )
@@ -89,9 +93,9 @@ async def hops_ns(port: int, count: int) -> list[int]:
     return taken
 
 
-def sync_ns(folder: Path, count: int) -> list[int]:
-    """Times until QUORUM of VOTERS have each appended a record to their file and synced it."""
-    paths = [folder / f"sync-{voter}" for voter in range(VOTERS)]
+def sync_ns(folder: Path, count: int, writers: int, quorum: int) -> list[int]:
+    """Times until `quorum` of `writers` have each appended a record to their file and synced."""
+    paths = [folder / f"sync-{voter}" for voter in range(writers)]
     handles = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for path in paths]
 
     def append(handle: int) -> int:
@@ -100,12 +104,12 @@ def sync_ns(folder: Path, count: int) -> list[int]:
         return time.monotonic_ns()
 
     taken = []
-    with ThreadPoolExecutor(VOTERS) as threads:
+    with ThreadPoolExecutor(writers) as threads:
         for _ in range(count):
             time.sleep(REST_S)
             began = time.monotonic_ns()
             done = sorted(threads.map(append, handles))
-            taken.append(done[QUORUM - 1] - began)
+            taken.append(done[quorum - 1] - began)
     for handle in handles:
         os.close(handle)
     return taken
