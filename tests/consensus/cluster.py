@@ -10,6 +10,7 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from demesh_consensus import (
     AskBlocks,
@@ -102,6 +103,14 @@ class Log:
         return hashlib.blake2b(b"|".join(state), digest_size=32).digest()
 
 
+class Liar(Protocol):
+    """What a dishonest peer sends to one other instead of a message; see `adversaries`."""
+
+    def instead(
+        self, target: int, message: Vote | Proposal | Certificate
+    ) -> list[Vote | Proposal | Certificate]: ...
+
+
 @dataclass
 class Peer:
     """One voter with its disk."""
@@ -113,6 +122,7 @@ class Peer:
     journal: list[Entry] = field(default_factory=list)
     chain: list[tuple[bytes, Block, Certificate | None]] = field(default_factory=list)
     quarantined: bool = False
+    adversary: Liar | None = None
     wake: int | None = None
 
 
@@ -247,7 +257,9 @@ class Cluster:
         self.sent.append((peer.index, message))
         for other in self.peers:
             if other is not peer:
-                self.send(peer.index, other.index, message)
+                liar = peer.adversary
+                for said in [message] if liar is None else liar.instead(other.index, message):
+                    self.send(peer.index, other.index, said)
 
     def send(self, source: int, target: int, message: Vote | Proposal | Certificate) -> None:
         if self.cut(source, target) or self.random.random() < self.loss:
@@ -271,6 +283,8 @@ class Cluster:
             return
         match message:
             case Vote():
+                good = signature(message.voter, message.statement)
+                assert message.signature == good, "the host checks votes"
                 self.do(peer, peer.core.receive_vote(message, self.now))
             case Proposal():
                 self.do(peer, peer.core.receive_proposal(message, self.now))
@@ -283,6 +297,9 @@ class Cluster:
                 return
             votes = other.core.votes_of(peer.index)
             tip, time_s = other.core.tip.certificate, other.core.clock.read_s(self.now)
+            if other.adversary is not None:
+                votes, tip = (), self.random.choice([None, tip])
+                time_s = self.random.choice([0, time_s, 2**53 - 1])
 
             def answer() -> None:
                 if peer.up and not self.cut(other.index, peer.index):
