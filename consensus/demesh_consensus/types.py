@@ -7,7 +7,7 @@ bytes.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 Instant = int
@@ -80,27 +80,23 @@ class Voters:
     epoch: int
     weights: tuple[int, ...]
     seed: bytes
-    order: tuple[int, ...] = ()
+    total: int = field(init=False)
+    """W, the sum of all weights."""
+    quorum: int = field(init=False)
+    """Floor(2W/3) + 1: two quorums of this weight share an honest voter."""
+    faulty_max: int = field(init=False)
+    """The greatest faulty weight that safety survives: the largest f with 3f < W."""
+    order: tuple[int, ...] = field(init=False)
+    """One round of leaders."""
 
     def __post_init__(self) -> None:
-        if not self.weights or min(self.weights) < 0 or sum(self.weights) == 0:
+        total = sum(self.weights)
+        if not self.weights or min(self.weights) < 0 or total == 0:
             raise ValueError("voters need non-negative weights with a positive sum")
+        object.__setattr__(self, "total", total)
+        object.__setattr__(self, "quorum", 2 * total // 3 + 1)
+        object.__setattr__(self, "faulty_max", (total - 1) // 3)
         object.__setattr__(self, "order", _schedule(self.weights, self.seed))
-
-    @property
-    def total(self) -> int:
-        """W, the sum of all weights."""
-        return sum(self.weights)
-
-    @property
-    def quorum(self) -> int:
-        """Floor(2W/3) + 1: two quorums of this weight share an honest voter."""
-        return 2 * self.total // 3 + 1
-
-    @property
-    def faulty_max(self) -> int:
-        """F, the greatest faulty weight that safety survives: the largest f with 3f < W."""
-        return (self.total - 1) // 3
 
     def leader(self, view: int) -> int:
         """The voter whose turn view `view` is."""

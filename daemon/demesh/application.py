@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from demesh.ledger.events import Claimed, Closing, Event, Opened, Settled, Transferred
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Channel
+from demesh.pool import OpPool, Pending
 from demesh.wire.intents import ChannelFact
 from demesh.wire.kinds import Kind, Reject
 from demesh.wire.messages import OP_BODIES, Op, OpBody, Voucher
@@ -24,24 +24,12 @@ from demesh.wire.statements import BLOCK_OPS_BYTES_MAX, OPS_PER_BLOCK_MAX
 from demesh.wire.validate import Validator
 from demesh_consensus.types import Block
 
-# Pending ops, in all and of one signer: minutes of a busy mesh; one signer alone cannot fill it.
-PENDING_MAX = 1024
-PENDING_PER_SIGNER_MAX = 64
-
 # While a channel is open a block is made this often although nothing happens: without one the mesh
 # clock stands still after an hour, and a channel that ends tomorrow would never settle.
 TICK_S = 3_500
 
 # Ops opened before: each is met once on its topic and once or twice in proposals.
 _OPENED_MAX = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """An op that waits for a block, with its frame."""
-
-    op: SignedOp
-    frame: bytes
 
 
 class Application:
@@ -52,11 +40,11 @@ class Application:
         self._validator = validator
         self._ledgers: dict[bytes, Ledger] = {tip: ledger}
         self._applied: dict[bytes, Applied] = {}
-        self._pending: dict[bytes, Pending] = {}
-        self._heard: dict[bytes, None] = {}  # pending ops that others published
+        self.pool = OpPool()
         self._opened: OrderedDict[bytes, SignedOp] = OrderedDict()
-        self._asked: tuple[object, ...] = ()
+        self._asked: tuple[object, ...] = ()  # the last question to `has_work`, and its answer
         self._answer = False
+        self._time_s = 0
 
     # -- pending ops ------------------------------------------------------------------------------
 
@@ -65,32 +53,19 @@ class Application:
         op = self.open_op(frame)
         if isinstance(op, Reject):
             return op
-        if op.id in self._pending:
+        if op in self.pool:
             return None
         if not self.ledger.includable(op, time_s):
             return Reject.STALE
-        of_signer = sum(1 for p in self._pending.values() if p.op.signer == op.signer)
-        if len(self._pending) >= PENDING_MAX or of_signer >= PENDING_PER_SIGNER_MAX:
-            return Reject.FULL
-        self._pending[op.id] = Pending(op, frame)
-        self._asked = ()
-        return None
+        if not self._answer:
+            self._asked = ()  # there may be work now; what was work before still is
+        return self.pool.add(op, frame)
 
     def heard(self, frame: bytes) -> None:
-        """Somebody else published this op: nobody needs it from me in this interval."""
+        """Somebody else published this op."""
         op = self.open_op(frame)
-        if isinstance(op, SignedOp) and op.id in self._pending:
-            self._heard[op.id] = None
-
-    def unheard(self) -> tuple[bytes, ...]:
-        """Pending ops to publish again at a standstill, oldest first; a new interval begins."""
-        frames = [p.frame for id, p in self._pending.items() if id not in self._heard]
-        self._heard.clear()
-        return tuple(frames)
-
-    def pending(self) -> tuple[bytes, ...]:
-        """The frames of all ops that wait."""
-        return tuple(pending.frame for pending in self._pending.values())
+        if isinstance(op, SignedOp):
+            self.pool.heard(op)
 
     def open_op(self, frame: bytes) -> SignedOp | Reject:
         """The op in a frame, if its signature and its shape are good."""
@@ -129,17 +104,15 @@ class Application:
 
     def has_work(self, parent: bytes, time_s: int) -> bool:
         """An includable op, or a channel whose time has come (R-CON-7)."""
-        asked = (parent, time_s, len(self._pending))
-        if asked != self._asked:
-            ledger = self._ledgers[parent]
-            self._pending = {
-                id: p for id, p in self._pending.items() if p.op.valid_until_s >= time_s
-            }
-            due_s = self.wake_s(parent)
+        if (parent, time_s) != self._asked:
+            if time_s != self._time_s:
+                self._time_s = time_s
+                self.pool.keep(lambda op: op.valid_until_s >= time_s)
+            ledger, due_s = self._ledgers[parent], self.wake_s(parent)
             self._answer = (due_s is not None and due_s <= time_s) or any(
-                ledger.includable(pending.op, time_s) for pending in self._pending.values()
+                ledger.includable(pending.op, time_s) for pending in self.pool
             )
-            self._asked = (parent, time_s, len(self._pending))
+            self._asked = (parent, time_s)
         return self._answer
 
     def wake_s(self, parent: bytes) -> int | None:
@@ -153,7 +126,7 @@ class Application:
         ledger = self._ledgers[parent]
         chosen: list[Pending] = []
         room = BLOCK_OPS_BYTES_MAX
-        for pending in self._pending.values():
+        for pending in self.pool:
             if len(chosen) == OPS_PER_BLOCK_MAX:
                 break
             if ledger.includable(pending.op, time_s) and len(pending.frame) <= room:
@@ -193,11 +166,7 @@ class Application:
         applied = self._applied.pop(digest)
         self.ledger, self._asked = applied.ledger, ()
         time_s = self.ledger.time_s
-        self._pending = {
-            id: pending
-            for id, pending in self._pending.items()
-            if self.ledger.includable(pending.op, time_s)
-        }
+        self.pool.keep(lambda op: self.ledger.includable(op, time_s))
         return applied
 
     def drop_losers(self) -> None:

@@ -140,6 +140,7 @@ class Runtime:
         self._projection, self._links, self._open_transport = projection, links, open_transport
         self._inbox = Inbox()
         self._transports: list[TransportPort] = []
+        self._due: Instant | None = None  # the node's deadline after the last turn
         self._flush_at: Instant | None = None
         self._dropped = (0, 0)
         self._complain_at: Instant = 0
@@ -174,6 +175,7 @@ class Runtime:
     def _begin(self) -> None:
         now = time.monotonic_ns()
         effects = self._node.start(now)
+        self._due = self._node.deadline()
         for link in self._links:
             self._transports.append(self._open_transport(link, self._inbox.put, self._report))
         self._execute(effects, now)
@@ -192,9 +194,10 @@ class Runtime:
             effects += self._node.handle(item, time.monotonic_ns())
             last = last or isinstance(item, Stopping)
         now = time.monotonic_ns()
-        deadline = self._node.deadline()
-        if deadline is not None and deadline <= now:
+        self._due = self._node.deadline()
+        if self._due is not None and self._due <= now:
             effects += self._node.tick(now)
+            self._due = self._node.deadline()
         self._execute(effects, now)
         return last
 
@@ -240,7 +243,7 @@ class Runtime:
 
     def _patience_s(self) -> float | None:
         """How long the next turn may wait for an input, in seconds; None: as long as it takes."""
-        times = [t for t in (self._node.deadline(), self._flush_at) if t is not None]
+        times = [t for t in (self._due, self._flush_at) if t is not None]
         return max(0, min(times) - time.monotonic_ns()) / SECOND if times else None
 
     async def _sample_forever(self) -> None:

@@ -167,7 +167,7 @@ class Voting:
     def repeat_ops(self) -> list[Effect]:
         """Ops that wait and that nobody else repeated, published again (R-CON-8)."""
         topic = self._topics.mine("op")
-        unheard = self.application.unheard()[:OPS_REPEATED_MAX]
+        unheard = self.application.pool.unheard()[:OPS_REPEATED_MAX]
         return [Publish(topic, frame) for frame in unheard]
 
     def fetched(self, fetched: Fetched) -> list[Effect]:

@@ -93,6 +93,7 @@ class Host:
         self._busy = False
         self._life = 0  # counts boots and ends; what an earlier life put on the heap is void
         self._zero: Instant = 0  # the heap's time at which this boot's own clock stood at 0
+        self._due: Instant | None = None  # the node's deadline after the last turn
         self._flush_at: Instant | None = None
         self._timer = Alarm(heap, self._turn)
         self._instant: tuple[Instant, int] = (0, 0)
@@ -122,6 +123,7 @@ class Host:
             self._linked,
             self._received,
         )
+        self._due = self.node.deadline()
         self._execute((), effects)
         life = self._life
         first = self._chance.randrange(member.device.sample_ms * MILLISECOND)
@@ -195,9 +197,10 @@ class Host:
         effects: list[Effect] = []
         for item in inputs:
             effects += node.handle(item, now - self._zero)
-        deadline = node.deadline()
-        if deadline is not None and deadline <= now - self._zero:
+        self._due = node.deadline()
+        if self._due is not None and self._due <= now - self._zero:
             effects += node.tick(now - self._zero)
+            self._due = node.deadline()
         self._execute(inputs, effects)
 
     def _execute(self, inputs: Sequence[Input], effects: Sequence[Effect]) -> None:
@@ -258,8 +261,7 @@ class Host:
         if self._own or self._messages:
             self._timer.set(now)
             return
-        deadline = self.node.deadline()
-        times = [] if deadline is None else [deadline + self._zero]
+        times = [] if self._due is None else [self._due + self._zero]
         if self._flush_at is not None:
             times.append(self._flush_at)
         self._timer.set(min(times, default=None))

@@ -103,7 +103,7 @@ def test_what_does_not_belong_is_counted_by_its_code_and_changes_nothing(
     effects = node.handle(Received(place, frame), SECOND // 2)
     assert node.rejects[code] == 1
     assert not [e for e in effects if isinstance(e, Publish | Journal | StoreBlock)]
-    assert node.application.ledger.root == root and not node.application.pending()
+    assert node.application.ledger.root == root and not list(node.application.pool)
 
 
 def test_a_signal_counts_once() -> None:
@@ -152,7 +152,7 @@ def test_an_op_may_be_passed_on_by_anybody() -> None:
     frame = pen_of(1).op(Transfer(BARE.ids[0], 5), BARE.genesis.body.time_s + 60)
     node.handle(Received(topic(2, "op"), frame), 0)
     node.handle(Received(topic(3, "op"), frame), 0)
-    assert node.application.pending() == (frame,)
+    assert [p.frame for p in node.application.pool] == [frame]
 
 
 def test_its_own_publication_that_comes_back_is_no_news() -> None:
@@ -160,7 +160,7 @@ def test_its_own_publication_that_comes_back_is_no_news() -> None:
     node.start(0)
     frame = pen_of(0).op(Transfer(BARE.ids[1], 5), BARE.genesis.body.time_s + 60)
     node.handle(Received(topic(0, "op"), frame), 0)
-    assert not node.application.pending() and not node.rejects
+    assert not list(node.application.pool) and not node.rejects
 
 
 def test_no_vote_leaves_before_quorum_weight_answered_the_recall() -> None:

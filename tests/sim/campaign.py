@@ -53,7 +53,7 @@ def run(seed: int) -> Report:
     assert len(set(report.heights)) == 1, f"boards are left behind: {said}"
     assert busy.blocks > healed.blocks, f"no decision after healing: {said}"
     assert not any(
-        host.node.application.pending() for host in swarm.hosts if host.node is not None
+        list(host.node.application.pool) for host in swarm.hosts if host.node is not None
     ), f"ops wait for ever: {said}"
     assert all(host.node is not None and host.node.consensus.voting for host in swarm.hosts), (
         f"an honest board does not vote: {said}"

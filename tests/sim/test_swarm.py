@@ -64,7 +64,7 @@ def test_a_mesh_without_faults_decides_every_op_on_every_board() -> None:
     assert report.blocks == report.common_height > 10
     assert report.finality_p99_ms is not None and report.finality_p99_ms < 1_000
     for host in swarm.hosts:
-        assert host.node is not None and host.node.application.pending() == ()
+        assert host.node is not None and not list(host.node.application.pool)
         records = dict(host.store.records())
         assert sum(key[:1] == b"o" for key in records) == customer.sent  # one receipt per op
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import cbor2
 from nacl.signing import SigningKey
@@ -48,6 +49,7 @@ _GENESIS_DOMAIN = "demesh genesis 1"
 # -- ids ------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4096)
 def text(identity: bytes) -> str:
     """The text of an id (16 bytes): 27 characters of base32, the last one a check (R-ID-7)."""
     if len(identity) != ID_BYTES:

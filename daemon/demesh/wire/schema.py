@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from enum import IntEnum
 from functools import cache
+from operator import attrgetter
 from typing import Annotated, Any, TypeVar
 
 import cbor2
@@ -70,12 +71,22 @@ def decode(cls: type[M], payload: bytes | memoryview) -> M:
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return [_plain(getattr(value, f.name)) for f in fields(value)]
+        return [_plain(item) for item in _values(typing.cast(type, type(value)))(value)]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, IntEnum):
         return int(value)
     return value
+
+
+@cache
+def _values(cls: type) -> Callable[[object], tuple[object, ...]]:
+    """A function that gives a message's fields in order."""
+    names = [f.name for f in fields(cls)]
+    if len(names) == 1:
+        one = attrgetter(names[0])
+        return lambda value: (one(value),)
+    return attrgetter(*names)
 
 
 @cache
