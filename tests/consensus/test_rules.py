@@ -114,7 +114,7 @@ def test_a_short_journal_holds_votes_and_bodies_above_the_tip() -> None:
     assert core.journal() == ()
 
 
-@pytest.mark.parametrize("others", combinations(range(1, 4), 2))
+@pytest.mark.parametrize("others", list(combinations(range(1, 4), 2)))
 def test_answers_of_quorum_weight_are_needed_and_one_less_is_not_enough(
     others: tuple[int, int],
 ) -> None:
