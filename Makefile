@@ -19,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 export BROKER DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help run virtual test lint bench clean
+.PHONY: help run virtual test lint bench model clean
 
 help:
 	@echo 'make run      a street of eight boards trades energy for a minute (BROKER=, DURATION=)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make test     linters, types, import contracts and all tests'
 	@echo 'make lint     the same without the tests'
 	@echo 'make bench    figures of this machine in one table, in about five minutes (ONLY=)'
+	@echo 'make model    every state of the voting rules for two views, and their mutants (needs spin)'
 	@echo 'make clean    remove what was built; runs/ stays'
 
 run: $(VENV)/ready
@@ -37,6 +38,10 @@ virtual: $(VENV)/ready
 
 bench: $(VENV)/ready
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+# Needs neither the package nor its environment.
+model:
+	@PYTHONPATH=tests $(PYTHON) -m model.check
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check
