@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from demesh_consensus.types import Instant
 
-# Lateness samples that D follows; the greatest of 32 stands for the 99th percentile.
+# Lateness samples that D follows, by their upper third: leaders of less than a third of the weight
+# that are late on purpose cannot make everybody else wait.
 _SAMPLES = 32
 
 # Multiples of D: for the leader's proposal, for the whole view, before an unfinalized tail is work.
@@ -41,7 +42,8 @@ class Pacemaker:
 
     def delay(self, unfinalized: int) -> Instant:
         """D in ns after so many views without a finalization: x 1.5 for each, capped."""
-        delay = max(self._timing.delay_min, *self._lateness, 0)
+        late = sorted(self._lateness)
+        delay = max(self._timing.delay_min, late[2 * len(late) // 3] if late else 0)
         for _ in range(unfinalized):
             if delay >= self._timing.delay_max:
                 break

@@ -89,18 +89,21 @@ class Simplex:
         salt: bytes,
         now: Instant,
         restored: Sequence[Entry] = (),
+        floor: int = 0,
     ) -> None:
         self.voters, self.me = voters, me
         self.clock = MeshClock(tip.time_s, now)
-        self.view = tip.view + 1
-        self.recall = Recall(voters, me, tip.view)
+        floor = max(floor, tip.view)
+        self.view = floor + 1
+        self.recall = Recall(voters, me, floor)
         self.catchup = Catchup(voters, me, salt, timing.delay_min)
         self._crypto, self._application = crypto, application
         self._chain = Chain(tip, application)
         self._rounds = Rounds(voters)
         self._pace = Pacemaker(timing, now)
-        floor = tip.view - VIEWS_KEPT
-        self.view = max(self.view, restore(restored, self._rounds, me, floor, voters.epoch))
+        kept_above = tip.view - VIEWS_KEPT
+        last = restore(restored, self._rounds, me, kept_above, voters.epoch)
+        self.view = max(self.view, last)
         self.catchup.start(tip.certificate, now)
 
     # -- what the host sees and tells -------------------------------------------------------------
@@ -374,7 +377,9 @@ class Simplex:
     def _finalize_votes(self, now: Instant) -> list[Effect]:
         """R-CON-4."""
         effects: list[Effect] = []
-        for view, round_ in self._rounds.above(self.tip.view) if self.voting else ():
+        # What was said below the floor is forgotten, a NULLIFY too: nothing may be added there.
+        floor = max(self.tip.view, self.recall.floor)
+        for view, round_ in self._rounds.above(floor) if self.voting else ():
             digest, mine = round_.notarized, self._said(view, NOTARIZE)
             if digest is None or mine is None or mine.statement.digest != digest:
                 continue
@@ -401,6 +406,10 @@ class Simplex:
         )
 
     def _may_nullify(self) -> bool:
+        """Not after FINALIZE, and not a view that ends with a certificate this very turn."""
+        round_ = self._rounds.get(self.view)
+        if round_ is not None and round_.certificates:
+            return False
         return not (self._said(self.view, NULLIFY) or self._said(self.view, FINALIZE))
 
     def _cast(self, statement: Statement, now: Instant) -> list[Effect]:

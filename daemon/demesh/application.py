@@ -55,6 +55,8 @@ class Application:
             return op
         if op in self.pool:
             return None
+        if self.ledger.account(op.signer) is None:
+            return Reject.SENDER
         if not self.ledger.includable(op, time_s):
             return Reject.STALE
         if not self._answer:

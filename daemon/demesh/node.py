@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nacl.signing import SigningKey
@@ -21,6 +21,7 @@ from demesh.membership.directory import Directory
 from demesh.membership.presence import Presence
 from demesh.metering.sessions import Metering
 from demesh.metering.tariff import quote
+from demesh.past import standing_of
 from demesh.ports import (
     Effect,
     Fetched,
@@ -94,10 +95,11 @@ class Node:
             raise ConfigError(str(error)) from None
         body = genesis.body
         kept = {(space, key): value for space, key, value in restored.kept}
-        boot = int.from_bytes(kept.get(("boot", b""), b""), "big") + 1
+        standing = standing_of(restored.journal)
+        standing = replace(standing, boot=standing.boot + 1)
         binding = Binding(self.mesh_id, body.generation)
         self.directory = Directory(body)
-        self._signer = Signer(keys.device_key, keys.vote_key, binding, boot, settings.seed)
+        self._signer = Signer(keys.device_key, keys.vote_key, binding, standing.boot, settings.seed)
         member = self.directory.member(self._signer.id)
         if member is None or member.vote_id != self._signer.vote_id:
             raise ConfigError(
@@ -127,13 +129,12 @@ class Node:
             self.mesh_id,
             body,
             restored,
+            standing,
             settings.delay_floor_ms,
             salt=member.id + settings.seed[:32],
             now=now,
         )
         self.consensus, self.application = self.voting.core, self.voting.application
-        if ("quarantine", b"") in kept:
-            self.consensus.recall.quarantined = True
         self.market = Market(member.id, settings.sell, settings.buy, self._signer.nonce, quote)
         self.metering = Metering(member.id, restored.kept, self._time_s, now, self.directory.name)
         self.market.restore(self.metering.agreements())
@@ -180,10 +181,8 @@ class Node:
         return self._topics
 
     def start(self, now: Instant) -> list[Effect]:
-        """First effects; the boot counter is durable before anything is signed with it."""
-        effects: list[Effect] = [
-            Keep("boot", b"", self._signer.boot.to_bytes(8, "big"), urgent=True)
-        ]
+        """First effects."""
+        effects: list[Effect] = [self.voting.start()]
         for fact in self.application.open_channels(self.me.id):
             effects += self._acts(self.metering.channel(fact, self._time_s(now), now), now)
         return effects + self.tick(now)

@@ -7,15 +7,15 @@ blocks only once they are final, as `Decided`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import demesh_consensus as consensus
 from demesh.application import Application
-from demesh.errors import ConfigError, StorageError
-from demesh.ledger.ledger import Applied, Ledger
+from demesh.ledger.ledger import Applied
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
 from demesh.membership.directory import Directory, Member
+from demesh.past import Standing, entries_of, ledger_and_tip, read_vote, record_of
 from demesh.ports import (
     MILLISECOND,
     CompactJournal,
@@ -24,7 +24,6 @@ from demesh.ports import (
     Fetched,
     Instant,
     Journal,
-    Keep,
     Publish,
     Restored,
     StoreBlock,
@@ -57,8 +56,6 @@ JOURNAL_RECORDS_MAX = 1024
 
 # D grows up to 32 times its floor: 8 s in a local network, 32 s in a wide one.
 DELAY_GROWTH_MAX = 32
-
-_VOTE, _PROPOSAL, _CERTIFICATE = b"v", b"p", b"c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +106,15 @@ class Voting:
         mesh_id: bytes,
         body: GenesisBody,
         restored: Restored,
+        standing: Standing,
         delay_floor_ms: int,
         salt: bytes,
         now: Instant,
     ) -> None:
         self._me, self._directory, self._signer = me, directory, signer
         self._validator, self._topics = validator, topics
-        ledger, tip = _past(mesh_id, body, restored)
+        ledger, tip = ledger_and_tip(mesh_id, body, restored)
+        self._standing = standing
         self.application = Application(ledger, tip.digest, validator)
         floor = delay_floor_ms * MILLISECOND
         self.core = consensus.Simplex(
@@ -127,8 +126,10 @@ class Voting:
             consensus.Timing(delay_min=floor, delay_max=DELAY_GROWTH_MAX * floor),
             salt,
             now,
-            [entry for record in restored.journal if (entry := self._entry(record))],
+            entries_of(restored.journal, validator, directory, me.vote_id),
+            standing.floor,
         )
+        self.core.recall.quarantined = standing.quarantined
         self._nonce = b""  # of my last Recall
         self._journaled = len(restored.journal)
         self._compact_above = JOURNAL_RECORDS_MAX
@@ -144,6 +145,10 @@ class Voting:
         }
 
     # -- what the node calls ----------------------------------------------------------------------
+
+    def start(self) -> Journal:
+        """This boot's record, durable before anything is signed with its counter."""
+        return Journal(self._standing.record())
 
     def takes(self, kind: Kind) -> bool:
         """Is this a kind of mine?"""
@@ -195,7 +200,9 @@ class Voting:
         self.application.drop_losers()
         if self._journaled <= self._compact_above:
             return []
-        records = tuple(self._record(entry) for entry in self.core.journal())
+        self._standing = replace(self._standing, floor=self.core.tip.view)
+        entries = [record_of(entry, self._signer) for entry in self.core.journal()]
+        records = (self._standing.record(), *entries)
         self._journaled = len(records)
         # While nothing becomes final nothing can be left out: not a rewrite with every vote then.
         self._compact_above = max(JOURNAL_RECORDS_MAX, 2 * len(records))
@@ -204,14 +211,8 @@ class Voting:
     # -- messages ---------------------------------------------------------------------------------
 
     def _vote(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
-        vote = self._read_vote(view, frame)
+        vote = read_vote(view, frame, self._directory)
         return [Reject.SENDER] if vote is None else self._carry(self.core.receive_vote(vote, now))
-
-    def _read_vote(self, view: View, frame: bytes) -> consensus.Vote | None:
-        member = self._directory.voter(view.sender)
-        if view.kind is not Kind.VOTE or member is None or member.voter is None:
-            return None
-        return consensus.Vote(statements.decode_statement(view.payload), member.voter, frame[-64:])
 
     def _proposal(
         self, view: View, frame: bytes, retained: bool, now: Instant
@@ -258,7 +259,7 @@ class Voting:
             checked = self._validator.check(held)
             if isinstance(checked, Reject) or checked.sender != self._me.vote_id:
                 return [Reject.INVALID]
-            if vote := self._read_vote(checked, held):
+            if vote := read_vote(checked, held, self._directory):
                 votes.append(vote)
         effects = []
         if answer.tip:
@@ -302,7 +303,7 @@ class Voting:
             match effect:
                 case consensus.Record(entry):
                     self._journaled += 1
-                    effects.append(Journal(self._record(entry)))
+                    effects.append(Journal(record_of(entry, self._signer)))
                 case consensus.Broadcast(consensus.Proposal() as proposal):
                     effects.append(Proposed(proposal.block.view))
                     effects.append(self._publish("vote", self._signer.proposal(proposal)))
@@ -323,7 +324,8 @@ class Voting:
                     others = [m.id for m in self._directory.voters if m is not self._me]
                     effects += [self._send(to, Recall(self._nonce)) for to in others]
                 case consensus.Quarantined():
-                    effects += [Keep("quarantine", b"", b"1", urgent=True), effect]
+                    self._standing = replace(self._standing, quarantined=True)
+                    effects += [Journal(self._standing.record()), effect]
                 case consensus.StandingStill():
                     effects += [*self.repeat_ops(), effect]
                 case consensus.Misbehaved():
@@ -357,50 +359,3 @@ class Voting:
 
     def _send(self, to: bytes, message: Blocks | Recall | Recalled | Want) -> Publish:
         return Publish(self._topics.to(to), self._signer.seal(message))
-
-    # -- journal ----------------------------------------------------------------------------------
-
-    def _record(self, entry: consensus.Entry) -> bytes:
-        match entry:
-            case consensus.Vote():
-                return _VOTE + self._signer.own_vote(entry)
-            case consensus.Proposal():
-                return _PROPOSAL + statements.encode_proposal(entry)
-            case consensus.Certificate():
-                return _CERTIFICATE + statements.encode_certificate(entry)
-
-    def _entry(self, record: bytes) -> consensus.Entry | None:
-        """A record, read back; None for one of another generation or vote key."""
-        kind, content = record[:1], record[1:]
-        if kind == _PROPOSAL:
-            return statements.decode_proposal(content)
-        if kind == _CERTIFICATE:
-            return statements.decode_certificate(content)
-        view = self._validator.check(content)
-        if isinstance(view, Reject) or view.sender != self._me.vote_id:
-            return None
-        return self._read_vote(view, content)
-
-
-def _past(mesh_id: bytes, body: GenesisBody, restored: Restored) -> tuple[Ledger, consensus.Tip]:
-    """Ledger and tip as stored, checked against the tip's state root; else those of the genesis."""
-    try:
-        ledger = Ledger.genesis(body)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if restored.tip is None:
-        return ledger, consensus.Tip(0, 0, body.time_s, mesh_id, None)
-    block = statements.decode_block(restored.tip.block)
-    try:
-        # Stored are the records that blocks changed; all others are still as founded.
-        ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
-    except ValueError as error:
-        raise StorageError(f"ledger.db: {error}; move the file away and start again") from None
-    if ledger.root != block.state_root or restored.tip.certificate is None:
-        raise StorageError(
-            f"ledger.db: its records do not give the state root of block {block.height}; "
-            "move the file away and start again: the blocks come from the peers"
-        )
-    certificate = statements.decode_certificate(restored.tip.certificate)
-    digest = statements.digest_of(block)
-    return ledger, consensus.Tip(block.view, block.height, block.time_s, digest, certificate)

@@ -8,6 +8,7 @@ import pytest
 
 from demesh.errors import ConfigError, StorageError
 from demesh.node import Node, NodeSettings
+from demesh.past import Standing, standing_of
 from demesh.ports import (
     SECOND,
     Effect,
@@ -195,9 +196,10 @@ def test_a_vote_of_mine_that_my_journal_lacks_ends_my_voting_for_good() -> None:
     lost = statements.vote_frame(vote, pen.binding, pen.vote_id)
     answer = pen_of(1).seal(Recalled(nonce, (lost,), b"", 0))
     effects = node.handle(Received(direct(1, 0), answer), 0)
-    kept = [k for k in effects if isinstance(k, Keep) and k.space == "quarantine"]
-    assert kept and kept[0].urgent and not node.consensus.voting
-    again = node_of(0, Restored(kept=(("quarantine", b"", b"1"),)))
+    assert not node.consensus.voting
+    records = tuple(e.record for e in effects if isinstance(e, Journal))
+    assert standing_of(records).quarantined
+    again = node_of(0, Restored(journal=records))
     assert not published(again.start(0), Kind.RECALL)
     assert not again.consensus.voting
 
@@ -229,7 +231,7 @@ def test_a_broker_that_comes_back_gets_the_card_again_retained() -> None:
 
 
 def test_a_stopping_device_says_farewell_in_its_boots_name() -> None:
-    node = node_of(0, Restored(kept=(("boot", b"", (6).to_bytes(8, "big")),)))
+    node = node_of(0, Restored(journal=(Standing(boot=6).record(),)))
     node.start(0)
     assert Publish(topic(0, "gone"), b"7") in node.handle(Stopping(), 0)
 
@@ -237,7 +239,7 @@ def test_a_stopping_device_says_farewell_in_its_boots_name() -> None:
 def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
     node, pen = node_of(0), pen_of(1, boot=5)
     node.start(0)
-    card = node_of(1, Restored(kept=(("boot", b"", (4).to_bytes(8, "big")),)))
+    card = node_of(1, Restored(journal=(Standing(boot=4).record(),)))
     frame = next(
         e.payload
         for e in card.handle(Linked(0, True), 0)

@@ -10,7 +10,8 @@ from random import Random
 
 import pytest
 
-from demesh.ports import MILLISECOND, Keep, Observe, Publish
+from demesh.past import standing_of
+from demesh.ports import MILLISECOND, Journal, Observe, Publish
 from demesh.wire.topics import Topics
 from demesh_sim import scenario as scenarios
 from demesh_sim.bare import Bare, Customer, found_bare
@@ -157,10 +158,26 @@ def test_a_voter_whose_journal_forgot_is_quarantined_and_never_contradicts_itsel
     host.boot()
     swarm.run(60)
     assert host.node is not None
-    kept = {space for space, _, _ in host.store.load().kept}
-    assert "quarantine" in kept
+    assert standing_of(host.store.load().journal).quarantined
     assert not host.node.consensus.voting
     assert swarm.report().common_height == swarm.report().blocks
+
+
+def test_a_board_without_its_ledger_gets_the_blocks_back_and_votes_on() -> None:
+    bare = found_bare(4, seed=9)
+    swarm, _ = swarm_of(bare, 9)
+    Customer(swarm, bare, every_ms=40, until_s=60)
+    swarm.run(30)
+    host = swarm.hosts[0]
+    host.crash()
+    assert standing_of(host.store.load().journal).floor > 0, "the journal was cut before"
+    emptied = MemoryStore()
+    emptied.journal[:] = host.store.journal
+    host.store = emptied
+    host.boot()
+    swarm.run(90)
+    assert host.node is not None and host.node.consensus.voting
+    assert len(set(swarm.report().heights)) == 1
 
 
 def test_garbage_on_every_topic_is_counted_and_otherwise_ignored() -> None:
@@ -263,7 +280,8 @@ def test_a_boot_counter_is_on_disk_before_anything_is_published() -> None:
 
         def persisted(self, board: int, at: int, effects: object, store: MemoryStore) -> None:
             self.kept = self.kept or any(
-                isinstance(effect, Keep) and effect.space == "boot" for effect in effects
+                isinstance(effect, Journal) and standing_of((effect.record,)).boot == 1
+                for effect in effects
             )
 
         def publishing(self, board: int, at: int, message: Publish, store: MemoryStore) -> None:

@@ -37,8 +37,8 @@ HINTS = {
     "SQLITE_FULL": "the disk is full; make room and start again",
     "SQLITE_IOERR": "the disk is full or failing; look at it, then start again",
     "SQLITE_BUSY": "another program has it locked; end that one",
-    "SQLITE_CORRUPT": "move it away; blocks come back from the peers",
-    "SQLITE_NOTADB": "move it away; blocks come back from the peers",
+    "SQLITE_CORRUPT": "move it away; blocks come back from the peers, unclaimed vouchers do not",
+    "SQLITE_NOTADB": "move it away; blocks come back from the peers, unclaimed vouchers do not",
     "SQLITE_READONLY": "it is read-only; check owner and mode",
     "SQLITE_CANTOPEN": "check owner and mode of its folder",
 }
