@@ -142,7 +142,7 @@ class Node:
         self._cards: dict[bytes, Card] = {}
         self._offers = self.market.offers()
         self._revision = 0
-        self._submitted = False  # consensus has not been told of a new op yet
+        self._new_op_at: Instant | None = None  # consensus has not been told of an op yet
         self._measurement = Measurement(0)
         self._report = Report(
             member,
@@ -208,7 +208,8 @@ class Node:
         return effects + self._after(now)
 
     def tick(self, now: Instant) -> list[Effect]:
-        """Time passed."""
+        """Time passed, or a turn brought new ops: one look at all of them is enough."""
+        self._new_op_at = None
         effects = self._told(self.voting.tick(now), now)
         effects += self._acts(self.metering.tick(now), now)
         effects += self._acts(self.market.tick(now), now)
@@ -217,6 +218,7 @@ class Node:
     def deadline(self) -> Instant | None:
         """When `tick` is needed next."""
         times = (
+            self._new_op_at,
             self.consensus.deadline(),
             self.metering.deadline(),
             self.market.deadline(),
@@ -227,9 +229,6 @@ class Node:
     def _after(self, now: Instant) -> list[Effect]:
         """What every turn ends with: the card if offers changed, a short journal, the report."""
         effects: list[Effect] = []
-        while self._submitted:
-            self._submitted = False
-            effects += self._told(self.voting.tick(now), now)
         effects += self.voting.turn_ends()
         if self.market.offers() != self._offers:
             effects.append(self._publish_card())
@@ -341,7 +340,8 @@ class Node:
         if reject is not None:
             return self._reject(reject)
         self.application.heard(frame)
-        return self._told(self.voting.tick(now), now)
+        self._new_op_at = now
+        return []
 
     # -- decisions --------------------------------------------------------------------------------
 
@@ -389,7 +389,7 @@ class Node:
                         self._reject(reject)
                         continue
                     effects.append(Publish(self._topics.mine("op"), frame))
-                    self._submitted = True
+                    self._new_op_at = now
                 case Agreed(agreement):
                     effects += self._acts(self.metering.start(agreement, now), now)
                 case Ended(agreement_id):
