@@ -66,8 +66,10 @@ def test_killed_at_any_instant_it_comes_back_with_everything_acknowledged(tmp_pa
         assert votes[-1] >= acknowledged
         assert votes == list(range(votes[0], votes[-1] + 1)), "no gap"
         assert after.tip is not None
-        # Every second turn is urgent, and takes the block before it along.
-        assert acknowledged - acknowledged % 2 <= after.tip.height <= votes[-1]
+        # Every second turn is urgent, and takes the block before it along. A turn that compacts
+        # commits the database before the journal, whose new record nobody has seen yet.
+        compacting = (votes[-1] + 1) % 10 == 0
+        assert acknowledged - acknowledged % 2 <= after.tip.height <= votes[-1] + compacting
         assert after.tip.block == b"%d" % after.tip.height * 50
         assert dict(after.records)[b"last"] == b"%d" % after.tip.height, "block and records agree"
         voucher = int(after.kept[0][2]) if after.kept else 0
