@@ -19,7 +19,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 export BROKER DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help run virtual test lint bench model clean
+.PHONY: help run virtual test lint bench model diagrams clean
 
 help:
 	@echo 'make run      a street of eight boards trades energy for a minute (BROKER=, DURATION=)'
@@ -28,6 +28,7 @@ help:
 	@echo 'make lint     the same without the tests'
 	@echo 'make bench    figures of this machine in one table, in about five minutes (ONLY=)'
 	@echo 'make model    every state of the voting rules for two views, and their mutants (needs spin)'
+	@echo 'make diagrams  docs/diagrams.md from the tables of phases in the code'
 	@echo 'make clean    remove what was built; runs/ stays'
 
 run: $(VENV)/ready
@@ -42,6 +43,9 @@ bench: $(VENV)/ready
 # Needs neither the package nor its environment.
 model:
 	@PYTHONPATH=tests $(PYTHON) -m model.check
+
+diagrams: $(VENV)/ready
+	@PYTHONPATH=tests $(BIN)/python -m docs.diagrams
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check
