@@ -134,14 +134,15 @@ def test_demand_is_what_is_wanted_and_not_yet_bought():
 
 def test_a_car_takes_only_what_was_bought_and_no_more_than_it_wanted():
     device = board("chloe-wallbox")
-    assert device.read(0).power_w == 0
-    assert device.read(0).demand_w == 6000
-    device.actuate(Actuate(FLOW, -4000), 0)
-    device.read(SECOND)  # 24 simulated minutes
+    assert device.read(9 * SECOND).demand_w == 0
+    plugged = watched(device, 10 * SECOND, 9 * SECOND)  # 10:30
+    assert (plugged.power_w, plugged.demand_w) == (0, 7400)
+    device.actuate(Actuate(FLOW, -4000), 10 * SECOND)
+    device.read(11 * SECOND)  # 24 simulated minutes
     assert device.state.charged == 4000 * 24 * MINUTE
-    device.read(5 * SECOND)  # the car has left at 08:00
-    assert device.state.charged <= 6000 * WATT_HOUR
-    assert device.read(5 * SECOND).demand_w == 0
+    full = watched(device, 23 * SECOND, 11 * SECOND)
+    assert device.state.charged <= 18_000 * WATT_HOUR and full.demand_w == 0
+    assert watched(device, 24 * SECOND, 23 * SECOND).demand_w == 0  # it has left at 16:00
 
 
 def test_the_feeder_meter_sees_the_sum_of_the_street():
