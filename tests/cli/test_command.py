@@ -91,11 +91,15 @@ def test_a_broken_command_of_others_is_listed_with_what_it_needs_and_disturbs_no
     assert "rich_but_not_installed is missing" in " ".join(listed.stdout.split())
 
 
-def test_a_missing_module_of_an_extra_names_the_extra() -> None:
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("rich.live", "rich"), ("nacl", "pynacl"), ("paho.mqtt", "paho-mqtt"), ("cbor2", "cbor2")],
+)
+def test_a_missing_module_names_the_package_that_brings_it(module: str, package: str) -> None:
     from demesh.cli.plugins import missing  # noqa: PLC0415
 
-    error = missing(ModuleNotFoundError("No module named 'rich.live'", name="rich.live"))
-    assert "pip install 'demesh[view]'" in str(error)
+    error = missing(ModuleNotFoundError(f"No module named '{module}'", name=module))
+    assert str(error).endswith(f"pip install {package}")
 
 
 def test_keys_that_are_missing_open_or_foreign_exit_with_77_or_78(mesh: Mesh) -> None:

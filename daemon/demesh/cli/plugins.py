@@ -18,8 +18,8 @@ COMMANDS = "demesh.commands"
 OpenDriver = Callable[..., Device]
 """`factory(options: dict, *, folder: Path, now: Instant) -> Device`; ConfigError: bad options."""
 
-EXTRAS = {"rich": "view"}
-"""Which extra of the distribution brings a module."""
+PACKAGES = {"nacl": "pynacl", "paho": "paho-mqtt"}
+"""The package that brings a module, where their names differ."""
 
 
 class MissingExtraError(DemeshError):
@@ -65,6 +65,5 @@ def missing(error: ModuleNotFoundError) -> DemeshError:
     module = (error.name or "").partition(".")[0]
     if module.startswith("demesh"):
         raise error
-    extra = EXTRAS.get(module)
-    what = f"pip install 'demesh[{extra}]'" if extra else f"pip install {module}"
-    return MissingExtraError(f"the Python package {module} is missing; {what}")
+    package = PACKAGES.get(module, module)
+    return MissingExtraError(f"the Python package {package} is missing; pip install {package}")
