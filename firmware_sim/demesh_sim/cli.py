@@ -29,7 +29,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--broker", metavar="URL", help="mqtt://host:port (environment: BROKER)")
     parser.add_argument("--plain", action="store_true", help="lines of text instead of a live view")
     parser.add_argument("--virtual", action="store_true", help="in virtual time, without a broker")
-    parser.add_argument("--seed", type=int, default=7, help="chance of a virtual run (default 7)")
+    parser.add_argument(
+        "--seed", type=int, default=7, metavar="N", help="chance of a virtual run (default 7)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -51,7 +53,9 @@ def _processes(arguments: argparse.Namespace, duration_s: int) -> int:
 
     def view(url: str) -> View:
         host, _, port = url.removeprefix("mqtt://").rpartition(":")
-        print(f"to watch it from outside: mosquitto_sub -h {host} -p {port} -t 'demesh/#' -v")
+        print(
+            f"to watch it from outside: mosquitto_sub -h {host} -p {port} -t 'demesh/+/+/obs/#' -v"
+        )
         return open_view(sys.stdout, plain=arguments.plain)
 
     asyncio.run(street.run(run, view, duration_s))
@@ -90,6 +94,6 @@ def _broker(given: str | None) -> str | None:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if host is None or parts.scheme != "mqtt" or parts.path.strip("/") or port == 0:
+    if host is None or parts.scheme != "mqtt" or parts.path.strip("/") or port == 0 or "@" in url:
         raise ConfigError(f"broker {url!r} is not an address; write mqtt://host:port")
     return f"mqtt://{f'[{host}]' if ':' in host else host}:{port or MQTT_PORT}"

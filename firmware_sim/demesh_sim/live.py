@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from demesh_sim.picture import BoardSeen
+from demesh_sim.picture import BEHIND_MIN, BoardSeen
 from demesh_sim.view import Scene, credits, kilo, seconds
 
 # From this width on there is room for owners, views, a longer bar and what a flow has cost.
@@ -26,9 +26,6 @@ BAR_W = 6_000  # a full half of the bar: a home's inverter or a strong wallbox s
 FIXED_ROWS = 8
 LEAST_ROWS = 2
 BESIDE_ROWS_MAX = 8
-
-# A state document comes once a second and blocks come faster: fewer than this is not behind.
-BEHIND_MIN = 10
 
 
 class LiveView:
@@ -83,15 +80,16 @@ def _header(scene: Scene, *, wide: bool) -> tuple[RenderableType, ...]:
     left = Text.assemble(
         ("Demesh ", "bold"), f"· {scene.title}  ", (scene.time_of_day, "bold cyan")
     )
-    if scene.quorum_lost:
-        left.append(f"  {scene.quorum_lost}", "bold red")
-    broker = f" · {scene.broker}" if wide else ""
-    right = Text(f"{seconds(scene.now_ms)} of {seconds(scene.duration_ms)}{broker}", "dim")
+    where = f" · {scene.broker}"
+    if not wide:  # the port is what somebody needs who wants to watch from another terminal
+        address, _, port = scene.broker.rpartition(":")
+        where = f" · port {port}" if address else ""
+    right = Text(f"{seconds(scene.now_ms)} of {seconds(scene.duration_ms)}{where}", "dim")
     row = Table.grid(expand=True)
     row.add_column(no_wrap=True)
     row.add_column(no_wrap=True, justify="right")
     row.add_row(left, right)
-    return row, Rule(style="dim")
+    return row, Rule(Text(scene.quorum_lost, "bold red"), style="dim")
 
 
 def _boards(scene: Scene, *, wide: bool) -> Table:

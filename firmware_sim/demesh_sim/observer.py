@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -54,7 +55,7 @@ class Observer:
             async with asyncio.timeout(CONNECT_S), self._client():
                 pass
         except (aiomqtt.MqttError, TimeoutError, OSError) as error:
-            why = str(error) or f"no answer in {CONNECT_S:.0f} s"
+            why = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or f"no answer in {CONNECT_S:.0f} s"
             raise TemporaryError(
                 f"broker {self.url} cannot be used: {why}; start it, or leave BROKER out"
             ) from None

@@ -24,6 +24,9 @@ ECHO_MS = 3_000
 # A session in service reports with every quantum; one that has been silent for so long has ended.
 STALE_MS = 12_000
 
+# A state document comes once a second and blocks come faster: fewer than this is not behind.
+BEHIND_MIN = 10
+
 # Sessions that are kept one by one; of older ones only the energy is remembered.
 SESSIONS_MAX = 256
 
@@ -164,9 +167,15 @@ class Picture:
         live = [
             session
             for session in self.sessions.values()
-            if session.power_w > 0 and now_ms - session.changed_ms < STALE_MS
+            if session.power_w > 0
+            and now_ms - session.changed_ms < STALE_MS
+            and not self._down(session.provider)
         ]
         return sorted(live, key=lambda session: (-session.power_w, session.payer))
+
+    def _down(self, name: str) -> bool:
+        board = self.boards.get(name)
+        return board is not None and not board.up
 
     @property
     def sold_wh(self) -> int:

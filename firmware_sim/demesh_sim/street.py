@@ -35,7 +35,7 @@ from demesh_sim.physics import DAY, MINUTE, DayClock
 from demesh_sim.picture import Picture, seen
 from demesh_sim.processes import Child, EmbeddedBroker, end_all
 from demesh_sim.scenario import Scenario
-from demesh_sim.summary import Run, Summary, feeders, summarize
+from demesh_sim.summary import BAD, INTERRUPTED, Run, Summary, feeders, summarize
 from demesh_sim.view import Scene, View, title
 
 # Four frames a second: movement is seen, and the terminal costs less than one board.
@@ -45,9 +45,15 @@ LATEST = "latest"
 
 
 class NothingDecidedError(DemeshError):
-    """There is nothing to sum up; whoever pressed Ctrl-C at once knows why."""
+    """There is nothing to sum up: the run was too short."""
 
-    exit_code = 130
+    exit_code = BAD
+
+
+class InterruptedEarlyError(NothingDecidedError):
+    """There is nothing to sum up, and whoever pressed Ctrl-C knows why."""
+
+    exit_code = INTERRUPTED
 
 
 class Street:
@@ -142,7 +148,8 @@ class Street:
                     stack.callback(database.close)
                     books[name] = database
             if not books:
-                raise NothingDecidedError(f"{self.folder}: ended before any board kept a ledger")
+                text = "ended before any board kept a ledger; there is nothing to sum up"
+                raise (InterruptedEarlyError if self.stop.is_set() else NothingDecidedError)(text)
             found = audit(self.founded.genesis, books)
         simulated_s = self.wall_ms * self.scenario.clock.speed_up // 1000
         run = Run(
@@ -151,6 +158,7 @@ class Street:
             self.picture.sold_wh,
             self.picture.finality_ms,
             feeders(self.scenario, self.picture),
+            interrupted=self.stop.is_set(),
         )
         return summarize(found, run, self.founded.genesis.body)
 
@@ -184,7 +192,8 @@ class Street:
         assert self.observer is not None
         self.picture.gone(self.ids.get(child.name, ""))
         if code is not None:
-            text = f"{child.name} ended with code {code}: {child.last_line()}"
+            how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            text = f"{how}; last in its log: {child.last_line()}"
             self.picture.say(child.name, text, self.observer.now_ms())
 
 

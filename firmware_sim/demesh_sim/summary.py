@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from demesh.wire import identity
 from demesh.wire.messages import GenesisBody
 from demesh_sim.audit import OWN, Audit
-from demesh_sim.picture import Picture
+from demesh_sim.picture import BEHIND_MIN, Picture
 from demesh_sim.scenario import Scenario
 from demesh_sim.view import credits, kilo
 
@@ -17,6 +18,10 @@ from demesh_sim.view import credits, kilo
 COMMON_HEIGHT_MIN = 10
 
 GOOD, BAD = 0, 1
+INTERRUPTED = 130  # as the command line has it
+
+# Summaries are read on the narrowest terminal that the live view is made for.
+LINE_CELLS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Run:
     sold_wh: int
     finality_ms: Mapping[int, int]
     feeders: tuple[tuple[str, int, int], ...] = ()  # (board, peak seen and limit, in W)
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +44,14 @@ class Summary:
     run: Run
     missing: tuple[str, ...]
     franchise: tuple[str, ...]
+    not_yet: tuple[str, ...] = ()  # what an interrupted run had no time for
 
     @property
     def exit_code(self) -> int:
-        """0 if nothing is missing."""
-        return BAD if self.missing else GOOD
+        """0 if nothing is missing; 130 if nothing is wrong and somebody ended it too early."""
+        if self.missing:
+            return BAD
+        return INTERRUPTED if self.not_yet else GOOD
 
 
 def feeders(scenario: Scenario, picture: Picture) -> tuple[tuple[str, int, int], ...]:
@@ -62,15 +71,18 @@ def summarize(audit: Audit, run: Run, body: GenesisBody) -> Summary:
         missing.append(f"money is not conserved: sum {audit.sum} {', '.join(wrong)}".rstrip())
     if not audit.roots_agree:
         missing.append(f"state roots differ at height {audit.common_height}")
+    late = []
     if audit.common_height <= COMMON_HEIGHT_MIN:
-        missing.append(
+        late.append(
             f"the common height is {audit.common_height}; expected more than {COMMON_HEIGHT_MIN}"
         )
     if run.sold_wh == 0:
-        missing.append("no energy was sold")
+        late.append("no energy was sold")
     if audit.channels_settled == 0:
-        missing.append("no channel was settled")
-    return Summary(audit, run, tuple(missing), franchise(body))
+        late.append("no channel was settled")
+    if run.interrupted:
+        return Summary(audit, run, tuple(missing), franchise(body), tuple(late))
+    return Summary(audit, run, (*missing, *late), franchise(body))
 
 
 def franchise(body: GenesisBody) -> tuple[str, ...]:
@@ -85,17 +97,19 @@ def franchise(body: GenesisBody) -> tuple[str, ...]:
     for device in body.devices:
         owned[names[device.certificate.owner]] += device.weight
     above = [f"{name} ({votes})" for name, votes in sorted(owned.items()) if votes > faulty]
-    lines = [
+    lines = textwrap.wrap(
         f"{total} votes, one per board; {quorum} of them decide. "
-        f"Up to {faulty} boards may be broken, silent or lying,",
+        f"Up to {faulty} boards may be broken, silent or lying, "
         "and still nothing false is decided and nothing stops.",
-    ]
+        LINE_CELLS,
+    )
     if above:
-        lines += [
-            f"Votes count boards, not yet owners: {' and '.join(above)} have more than {faulty}. "
-            "So this",
-            "protects from faulty boards, and not from a dishonest owner of so many.",
-        ]
+        have = "has" if len(above) == 1 else "have"
+        lines += textwrap.wrap(
+            f"Votes count boards, not yet owners: {' and '.join(above)} {have} more than {faulty}. "
+            "So this protects from faulty boards, and not from a dishonest owner of so many.",
+            LINE_CELLS,
+        )
     return tuple(lines)
 
 
@@ -131,8 +145,10 @@ def lines(summary: Summary) -> list[str]:
     ]
     for balance in audit.balances:
         held = [(name, amount) for name, amount in balance.accounts if amount or name != OWN]
-        parts = ", ".join(f"{name} {credits(amount)}" for name, amount in held)
-        said.append(f"{balance.owner:<9} {credits(balance.total):>9}   {parts}")
+        said += _balance_lines(
+            f"{balance.owner:<9} {credits(balance.total):>9}   ",
+            [f"{name} {credits(amount)}" for name, amount in held],
+        )
     said += [
         f"{'commons':<9} {credits(audit.commons):>9}",
         f"{'escrow':<9} {credits(audit.escrow):>9}   in open channels",
@@ -145,17 +161,37 @@ def lines(summary: Summary) -> list[str]:
     ]
     if summary.missing:
         said += [f"NOT GOOD: {text}" for text in summary.missing]
+    elif summary.not_yet:
+        said += [f"interrupted early: {text}" for text in summary.not_yet]
+        said.append("Money is conserved, all boards agree.")
     else:
         said.append("Money is conserved, all boards agree, energy was sold and paid for.")
     return said
 
 
+def _balance_lines(head: str, parts: list[str]) -> list[str]:
+    """An owner's accounts, as many on a line as fit; an account is never torn from its amount."""
+    rows = [head]
+    for place, part in enumerate(parts):
+        text = part + ("," if place + 1 < len(parts) else "")
+        if len(rows[-1]) + len(text) >= LINE_CELLS and len(rows[-1]) > len(head):
+            rows.append(" " * len(head))
+        rows[-1] += text if len(rows[-1]) == len(head) else f" {text}"
+    return rows
+
+
 def _root_lines(audit: Audit) -> list[str]:
     if audit.roots_agree:
         root = audit.roots[0][1]
+        behind = audit.blocks - audit.common_height
         return [
             f"state root at the common height {audit.common_height}: {root[:16]}…, "
-            f"equal on all {len(audit.roots)} boards"
+            f"equal on all {len(audit.roots)} boards",
+            *(
+                [f"balances are of that height; the slowest board is {behind} blocks behind"]
+                if behind > BEHIND_MIN
+                else []
+            ),
         ]
     return [
         f"state root at height {audit.common_height} of {name:<15} {root[:16]}…"

@@ -69,7 +69,7 @@ class Report:
             f"{wall_ms % 1000:03d} s, {faster // 10}.{faster % 10} x real time",
             f"{self.events} events ({rate} a second), {self.turns} turns, {self.packets} packets, "
             f"{self.strikes} faults, {self.checked} checks, 0 violations",
-            f"{self.blocks} blocks ({self.common_height} on every board), finality "
+            f"{self.blocks} blocks ({self.common_height} on every board), proposal to disk "
             f"p50 {self.finality_p50_ms} ms, p99 {self.finality_p99_ms} ms",
             f"trace {self.digest}",
         ]

@@ -12,7 +12,7 @@ from typing import Protocol, TextIO
 from demesh_sim.picture import Picture
 from demesh_sim.scenario import Scenario
 
-INSTALL_HINT = "a live view needs rich: pip install 'demesh[view]'"
+INSTALL_HINT = "a live view needs rich; beside demesh: python -m pip install rich"
 
 # A status line in plain text: often enough to see it live, rarely enough to read a log of an hour.
 STATUS_MS = 5_000
@@ -111,7 +111,8 @@ def status(scene: Scene) -> str:
     return (
         f"{scene.time_of_day} · {up}/{len(picture.boards)} up · height {picture.height} · "
         f"{len(flows)} flow{'s' * (len(flows) != 1)} {power} · "
-        f"sold {kilo(picture.sold_wh, 'Wh')} · settled {picture.settled_total} channels, "
+        f"sold {kilo(picture.sold_wh, 'Wh')} · settled {picture.settled_total} "
+        f"channel{'s' * (picture.settled_total != 1)}, "
         f"{credits(picture.paid_total)} credits"
     )
 

@@ -23,6 +23,7 @@ def elsewhere(tmp_path, monkeypatch):
         ([str(STREET), "--duration", "soon"], "duration 'soon' is not a number of seconds"),
         ([str(STREET), "--duration", "0"], "duration '0' is not a number of seconds"),
         ([str(STREET), "--broker", "http://x"], "broker 'http://x' is not an address"),
+        ([str(STREET), "--broker", "mqtt://u:p@h"], "broker 'mqtt://u:p@h' is not an address"),
         ([str(STREET), "--broker", "mqtt://h:99999"], "broker 'mqtt://h:99999' is not an address"),
     ],
 )

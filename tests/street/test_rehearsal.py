@@ -22,6 +22,15 @@ def test_the_virtual_street_trades_and_says_how_fast_it_was(capsys, monkeypatch)
     assert "delivers" in said  # lines for people, as they would appear on a real broker
 
 
+def test_equal_seeds_print_equal_lines():
+    def printed() -> str:
+        out = io.StringIO()
+        rehearsal.run(scenario.load(STREET), 5, 12, PlainView(out))
+        return out.getvalue()
+
+    assert "-- day 1" in printed() and printed() == printed()
+
+
 def test_what_is_seen_of_a_virtual_street_is_what_its_books_say():
     report, summary = rehearsal.run(scenario.load(STREET), 5, 16, PlainView(io.StringIO()))
     assert summary.missing == ()

@@ -1,5 +1,6 @@
 """The summary reads the books and nothing else, and says "good" only if they are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,27 @@ def test_what_a_run_lacks_is_said(chain, height, sold_wh, expected):
     summary = summary_of(books, run)
     assert summary.exit_code == 1 and expected in summary.missing
     assert f"NOT GOOD: {expected}" in lines(summary)
+
+
+def test_who_ends_a_run_early_is_told_what_it_lacks_and_not_that_it_is_bad(chain):
+    run = Run(5_000, 7_200, 0, {}, interrupted=True)
+    summary = summary_of({name: chain.shelf(1) for name in NAMES}, run)
+    assert summary.exit_code == 130 and summary.missing == ()
+    text = lines(summary)
+    assert "interrupted early: no energy was sold" in text
+    assert text[-1] == "Money is conserved, all boards agree."
+    faulty = summary_of({"feeder": Shelf(chain.encoded, chain.shelf(11).kept)}, run)
+    assert faulty.exit_code == 1
+
+
+def test_a_summary_fits_a_narrow_terminal(chain):
+    held = [(f"board-{number}", -1_000_000 * number) for number in range(9)]
+    good = summary_of({name: chain.shelf() for name in NAMES} | {"feeder": chain.shelf(1)})
+    balances = (replace(good.audit.balances[0], accounts=tuple(held)), *good.audit.balances[1:])
+    said = lines(replace(good, audit=replace(good.audit, balances=balances)))
+    assert all(len(line) <= 80 for line in said)
+    assert any(line.endswith("board-2 -2.000,") for line in said)
+    assert "balances are of that height; the slowest board is 11 blocks behind" in said
 
 
 def test_percentiles_are_of_the_counted_values():

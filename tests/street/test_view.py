@@ -105,9 +105,20 @@ def test_a_lost_quorum_and_a_board_that_is_gone_are_seen_at_once(picture):
     picture.gone(IDS["feeder"])
     text = drawn(picture, 110, 34)
     assert "no quorum: have 5 of 8, need 6" in text
+    assert "no quorum: have 5 of 8, need 6" in drawn(picture, 80, 24)
     assert "down" in text
     picture.receive(IDS["feeder"], "state", state(118), 26_000)
     assert "down" not in drawn(picture, 110, 34)
+
+
+def test_the_port_is_to_be_seen_on_a_narrow_terminal_too(picture):
+    assert drawn(picture, 80, 24).splitlines()[0].endswith("00:26 of 01:00 · port 1883")
+
+
+def test_a_board_that_is_gone_delivers_nothing(picture):
+    assert [flow.provider for flow in picture.flows(26_000)] == ["ada-battery"]
+    picture.gone(IDS["ada-battery"])
+    assert picture.flows(26_000) == []
 
 
 def test_a_board_far_behind_is_marked(picture):
