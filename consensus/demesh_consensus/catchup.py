@@ -167,7 +167,8 @@ class Catchup:
             return []
         self._ask_due = now + ASK_DELAYS * self._delay_min
         self._ask_attempt += 1
-        others = [voter for voter in range(len(self._voters.weights)) if voter != self._me]
+        voters = [voter for voter in range(len(self._voters.weights)) if voter != self._me]
+        others = [voter for voter in voters if voter != self.asked] or voters
         if not others:
             return []
         self.asked = others[self._number(b"ask%d" % self._ask_attempt) % len(others)]

@@ -31,10 +31,11 @@ proposal are verified here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from demesh_consensus.catchup import Catchup
 from demesh_consensus.chain import Chain, Tip
-from demesh_consensus.clock import MeshClock
+from demesh_consensus.clock import SLACK_S, MeshClock
 from demesh_consensus.effects import (
     Application,
     Broadcast,
@@ -101,6 +102,7 @@ class Simplex:
         self._chain = Chain(tip, application)
         self._rounds = Rounds(voters)
         self._pace = Pacemaker(timing, now)
+        self._time_due: Instant | None = None  # when the clock allows the current proposal
         kept_above = tip.view - VIEWS_KEPT
         last = restore(restored, self._rounds, me, kept_above, voters.epoch)
         self.view = max(self.view, last)
@@ -149,13 +151,17 @@ class Simplex:
             return [Refused(Refusal.INVALID)]
         if alien := self._alien(vote):
             return alien
-        self._keep(proposal, digest, now)
         effects: list[Effect] = []
+        good: list[Certificate] = []
         for certificate in proposal.justification:
             taken = self._take(certificate, now)
             effects += taken
             if Refused(Refusal.CERTIFICATE) in taken:
                 break  # whoever relayed this makes nobody verify the rest
+            if certificate.statement.view > self.tip.view or certificate == self.tip.certificate:
+                good.append(certificate)
+        # The leader signed the block alone: what a relay spoilt beside it is not passed on.
+        self._keep(replace(proposal, justification=tuple(good)), digest, now)
         effects += self._count(vote, now)
         return effects + self._advance(now)
 
@@ -166,11 +172,12 @@ class Simplex:
         statement = certificate.statement
         if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]
-        if live and statement.kind is FINALIZE:
-            self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
         if live and statement.view > self.tip.view:
             self.catchup.heard(statement)
-        return self._take(certificate, now) + self._advance(now)
+        effects = self._take(certificate, now)
+        if live and statement.kind is FINALIZE:  # after it was taken: then it may be my tip too
+            self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
+        return effects + self._advance(now)
 
     def receive_blocks(
         self,
@@ -228,7 +235,11 @@ class Simplex:
 
     def deadline(self) -> Instant | None:
         """When `tick` is needed next."""
-        times: list[Instant | None] = [*self.catchup.deadlines(), *self.recall.deadlines()]
+        times: list[Instant | None] = [
+            self._time_due,
+            *self.catchup.deadlines(),
+            *self.recall.deadlines(),
+        ]
         if self._pace.since is not None:
             if self.voting and self._may_nullify():
                 times.append(self._view_ends())
@@ -361,6 +372,7 @@ class Simplex:
 
     def _notarize(self, now: Instant) -> list[Effect]:
         """R-CON-3."""
+        self._time_due = None
         round_ = self._rounds.get(self.view)
         if not self.voting or round_ is None or round_.proposal is None or round_.spoiled:
             return []
@@ -368,6 +380,8 @@ class Simplex:
             return []
         block, digest = round_.proposal.block, round_.digest
         verdict = judge(block, digest, self._chain, self._rounds, self.clock, now)
+        if verdict is None and not self.clock.accepts(block.time_s, now):
+            self._time_due = self.clock.instant_of(block.time_s - SLACK_S)
         if not verdict:
             round_.spoiled = verdict is False
             return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -19,6 +20,7 @@ from consensus.cluster import (
     vote,
 )
 from demesh_consensus import (
+    AskBlocks,
     AskVotes,
     Block,
     Broadcast,
@@ -26,6 +28,7 @@ from demesh_consensus import (
     Effect,
     Misbehaved,
     Proposal,
+    PublishTip,
     Quarantined,
     Record,
     Refusal,
@@ -373,3 +376,31 @@ def test_two_of_eight_may_die_and_three_may_not_and_one_back_is_enough() -> None
     assert cluster.heights[0] == 1
     cluster.restart(1)
     cluster.run_until(lambda: cluster.heights[0] == 2 and cluster.heights[1] == 2, 40)
+
+
+def test_a_tip_that_was_heard_is_not_said_again() -> None:
+    core, block = voter(next(i for i in range(4) if i != FOUR.leader(1))), block_of(1, b"a")
+    digest = digest_of(block)
+    core.receive_proposal(proposal_of(block), 0)
+    core.receive_certificate(certificate(NOTARIZE, 1, digest), 0)
+    effects = core.receive_certificate(certificate(FINALIZE, 1, digest), 0)
+    for tenth in range(1, 19):
+        effects += core.tick(tenth * 100 * MS)
+    assert not [e for e in effects if isinstance(e, PublishTip)]
+
+
+def test_a_block_from_the_future_is_looked_at_again_when_its_time_has_come() -> None:
+    core = voter(follower())
+    core.receive_proposal(proposal_of(block_of(1, b"a", time_s=1003)), 0)
+    assert core.deadline() == 1 * SECOND
+    assert said(core.tick(1 * SECOND)) == [(NOTARIZE, 1)]
+
+
+def test_an_unanswered_question_goes_to_somebody_else() -> None:
+    core = voter(0)
+    block = block_of(1, b"a")
+    effects = core.receive_certificate(certificate(FINALIZE, 1, digest_of(block)), 0)
+    for second in range(1, 6):
+        effects += core.tick(second * SECOND)
+    asked = [e.voter for e in effects if isinstance(e, AskBlocks)]
+    assert len(asked) == 6 and all(one != two for one, two in pairwise(asked))
