@@ -58,7 +58,7 @@ test: lint
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .ruff_cache .pytest_cache
-	rm -rf .import_linter_cache daemon/demesh.egg-info daemon/demesh/wire/_hotpath.c
+	rm -rf .import_linter_cache demesh.egg-info daemon/demesh/wire/_hotpath.c
 	find daemon consensus firmware_sim tests -name __pycache__ -prune -exec rm -rf {} +
 	find daemon -name '_hotpath*.so' -delete
 
