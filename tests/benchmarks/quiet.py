@@ -73,7 +73,7 @@ class Counter(Witness):
 
     def __init__(self, bare: Bare) -> None:
         self._projections = [
-            Projection(Topics(bare.mesh_id, id).observation("")) for id in bare.ids
+            Projection("voter", Topics(bare.mesh_id, id).observation("")) for id in bare.ids
         ]
         self._send = Pipe.send
         self.packets = self.bytes = self.documents = self.document_bytes = 0

@@ -57,13 +57,22 @@ def test_the_example_passes_the_check_once_its_driver_is_installed(mesh: Mesh) -
     facts.write_text("[demesh.drivers]\nsimulated = stilldriver:open_still\n")
     done = mesh.demesh("run", "--config", str(ROOT / "configs/demesh.toml"), "--check-config")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "not there yet: genesis.cbor, device.key, vote.key" in done.stdout
+    assert "not there yet, so not checked: genesis.cbor, device.key, vote.key" in done.stdout
 
 
 def test_a_configuration_that_is_missing_or_wrong_exits_with_78(mesh: Mesh) -> None:
     assert_told(mesh.demesh("run", "--config", "nowhere.toml"), 78, "nowhere.toml", "No such file")
     replace(mesh, "wait_s", "wait")
     assert_told(run(mesh), 78, "demesh.toml:11", 'wait is unknown; did you mean "wait_s"?')
+
+
+def test_the_check_looks_into_keys_and_genesis_too(mesh: Mesh) -> None:
+    folder = mesh.boards[0].folder
+    (folder / "vote.key").chmod(0o644)
+    assert_told(run(mesh, "--check-config"), 77, "vote.key", "chmod")
+    (folder / "vote.key").chmod(0o600)
+    replace(mesh, 'name = "board0"', 'name = "somebody"')
+    assert_told(run(mesh, "--check-config"), 78, "its certificate says 'board0'")
 
 
 def test_an_unknown_driver_lists_the_known_ones(mesh: Mesh) -> None:

@@ -152,7 +152,7 @@ class Shell:
             self.node,
             self.store,
             self.device,
-            Projection("obs/me/"),
+            Projection("me", "obs/me/"),
             (Link("localhost", 1, "mqtt://localhost:1", "me", ()),),
             self._open,
         )

@@ -57,7 +57,7 @@ async def test_effects_are_executed_in_the_order_persist_publish_actuate_observe
         ("commit", (Journal(b"vote"),)),
         ("publish", Publish("vote", b"x")),
         ("actuate", Actuate(b"flow", 5)),
-        ("publish", Publish("obs/me/state", b'{"view":3}', qos=0)),
+        ("publish", Publish("obs/me/state", b'{"name":"me","view":3}', qos=0)),
     ]
 
 
@@ -237,7 +237,7 @@ async def test_a_text_becomes_a_log_line_and_an_event_document(
 
     await shell.run(scenario)
     decision, event = [entry for _, entry in shell.record]
-    assert decision == Publish("obs/me/decision", b'{"height":4}', qos=0)
+    assert decision == Publish("obs/me/decision", b'{"name":"me","height":4}', qos=0)
     assert isinstance(event, Publish)
     assert (event.topic, event.qos, event.retain) == ("obs/me/event", 0, False)
     assert json.loads(event.payload)["text"] == "decided block 4"
@@ -256,7 +256,7 @@ async def test_an_event_with_a_document_of_its_own_is_one_document() -> None:
     (entry,) = shell.record
     assert isinstance(entry[1], Publish)
     document = json.loads(entry[1].payload)
-    assert sorted(document) == ["at", "text", "who"]
+    assert sorted(document) == ["at", "name", "text", "who"]
 
 
 async def test_overflow_is_told_with_how_much_was_dropped(

@@ -16,8 +16,9 @@ EVENT_TOPIC = "event"
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """Observation of one device. `prefix` is its observation topic, with the slash at the end."""
+    """Observation of one device: `name` is in every document, `prefix` ends with a slash."""
 
+    name: str
     prefix: str
 
     def publications(self, effect: Observe, wall_ns: Instant) -> list[Publish]:
@@ -33,7 +34,8 @@ class Projection:
         return found
 
     def _publish(self, topic: str, document: dict[str, Json]) -> Publish:
-        body = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        named = {"name": self.name, **document}
+        body = json.dumps(named, ensure_ascii=False, separators=(",", ":"))
         return Publish(self.prefix + topic, body.encode(), qos=0)
 
 
