@@ -96,7 +96,9 @@ class Node:
         body = genesis.body
         kept = {(space, key): value for space, key, value in restored.kept}
         standing = standing_of(restored.journal)
-        standing = replace(standing, boot=standing.boot + 1)
+        # In both stores: a device that counts its boots anew is a replay to everybody.
+        boots = int.from_bytes(kept.get(("boot", b""), b""), "big")
+        standing = replace(standing, boot=max(standing.boot, boots) + 1)
         binding = Binding(self.mesh_id, body.generation)
         self.directory = Directory(body)
         self._signer = Signer(keys.device_key, keys.vote_key, binding, standing.boot, settings.seed)
@@ -182,7 +184,8 @@ class Node:
 
     def start(self, now: Instant) -> list[Effect]:
         """First effects."""
-        effects: list[Effect] = [self.voting.start()]
+        boot = self._signer.boot.to_bytes(8, "big")
+        effects: list[Effect] = [self.voting.start(), Keep("boot", b"", boot, urgent=True)]
         for fact in self.application.open_channels(self.me.id):
             effects += self._acts(self.metering.channel(fact, self._time_s(now), now), now)
         return effects + self.tick(now)

@@ -236,6 +236,14 @@ def test_a_stopping_device_says_farewell_in_its_boots_name() -> None:
     assert Publish(topic(0, "gone"), b"7") in node.handle(Stopping(), 0)
 
 
+def test_boots_are_counted_on_when_either_store_is_lost() -> None:
+    for restored in (
+        Restored(journal=(Standing(boot=6).record(),)),
+        Restored(kept=(("boot", b"", (6).to_bytes(8, "big")),)),
+    ):
+        assert node_of(0, restored).will[1] == b"7"
+
+
 def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
     node, pen = node_of(0), pen_of(1, boot=5)
     node.start(0)

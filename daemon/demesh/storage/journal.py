@@ -100,7 +100,10 @@ class VoteJournal:
         except OSError as error:
             raise self._failed("cannot be read", error) from None
         if len(content) < HEADER_BYTES or content[: len(MAGIC)] != MAGIC:
-            raise StorageError(f"{self._path}: not a vote journal, or its beginning is lost")
+            raise StorageError(
+                f"{self._path}: not a vote journal, or its beginning is lost; move it away and "
+                "start again: if this device voted before, it finds out and votes no more"
+            )
         self._salt = content[len(MAGIC) : HEADER_BYTES]
         records, end = self._read(content)
         if end < len(content):
