@@ -63,6 +63,10 @@ def feeders(scenario: Scenario, picture: Picture) -> tuple[tuple[str, int, int],
     )
 
 
+# Boards take some seconds to start and to trade; a loaded machine a few more.
+SHORT_MS = 20_000
+
+
 def summarize(audit: Audit, run: Run, body: GenesisBody) -> Summary:
     """Judge a run."""
     missing = list(audit.faults)
@@ -80,6 +84,8 @@ def summarize(audit: Audit, run: Run, body: GenesisBody) -> Summary:
         late.append("no energy was sold")
     if audit.channels_settled == 0:
         late.append("no channel was settled")
+    if late and run.wall_ms < SHORT_MS:
+        late.append(f"a run of {run.wall_ms // 1000} s is short: try DURATION={SHORT_MS // 1000}")
     if run.interrupted:
         return Summary(audit, run, tuple(missing), franchise(body), tuple(late))
     return Summary(audit, run, (*missing, *late), franchise(body))
