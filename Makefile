@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENARIO ?= configs/scenarios/street.toml
 SEED ?= 7
+SEEDS ?= 0:300
+JOBS ?= 2
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell command -v $(p) >/dev/null 2>&1 \
 	&& $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -29,6 +31,8 @@ help:
 	@echo 'make bench    figures of this machine in one table, in about five minutes (ONLY=)'
 	@echo 'make model    every state of the voting rules for two views, and their mutants (needs spin)'
 	@echo 'make diagrams  docs/diagrams.md from the tables of phases in the code'
+	@echo 'make seeds    300 seeds of the fault campaign on consensus (SEEDS=0:300, JOBS=2)'
+	@echo 'make mutants  deliberate faults in consensus, each of which the campaign must notice'
 	@echo 'make clean    remove what was built; runs/ stays'
 
 run: $(VENV)/ready
@@ -46,6 +50,12 @@ model:
 
 diagrams: $(VENV)/ready
 	@PYTHONPATH=tests $(BIN)/python -m docs.diagrams
+
+seeds: $(VENV)/ready
+	@$(BIN)/demesh swarm seeds --scenario consensus --seeds $(SEEDS) --jobs $(JOBS)
+
+mutants: $(VENV)/ready
+	@$(BIN)/demesh swarm mutants --jobs $(JOBS)
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check

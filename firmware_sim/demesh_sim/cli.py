@@ -1,4 +1,4 @@
-"""`demesh swarm run`: a scenario as real processes, or in virtual time."""
+"""`demesh swarm`: a scenario as processes or in virtual time; the fault campaign, its mutants."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ from demesh_sim.view import View, open_view
 
 RUNS = Path("runs")
 
+# Seeds are written with at most nine digits; more processes than this no machine here has.
+SEED_MAX = 999_999_999
+JOBS_MAX = 64
+
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `swarm`."""
@@ -33,6 +37,16 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         "--seed", type=int, default=7, metavar="N", help="chance of a virtual run (default 7)"
     )
     parser.set_defaults(run=run)
+    parser = actions.add_parser("seeds", help="a fault campaign in virtual time, seed by seed")
+    parser.add_argument("--scenario", default="consensus", help="only 'consensus' so far")
+    parser.add_argument("--seeds", metavar="A:B", default="0:300", help="from A to before B")
+    parser.add_argument("--seed", metavar="N", help="only this one")
+    parser.add_argument("--jobs", metavar="N", default="2", help="processes (default 2)")
+    parser.add_argument("--transcript", action="store_true", help="with --seed: tell all of it")
+    parser.set_defaults(run=seeds)
+    parser = actions.add_parser("mutants", help="deliberate faults that the campaign must notice")
+    parser.add_argument("--jobs", metavar="N", default="2", help="processes (default 2)")
+    parser.set_defaults(run=mutants)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,6 +88,61 @@ def _virtual(arguments: argparse.Namespace, scenario: Scenario, duration_s: int)
         view.close()
     print("\n" + "\n".join([*lines(summary), "", *report.lines()]))
     return summary.exit_code
+
+
+def seeds(arguments: argparse.Namespace) -> int:
+    """Run seeds; 0 only if nothing was violated. Raises ConfigError."""
+    from demesh_sim.campaign import series  # noqa: PLC0415 - a street needs no campaign
+
+    if arguments.scenario != "consensus":
+        raise ConfigError(f"scenario {arguments.scenario!r} is unknown; there is: consensus")
+    jobs = _number("jobs", arguments.jobs, 1, JOBS_MAX)
+    if arguments.seed is not None:
+        first = _number("seed", arguments.seed, 0, SEED_MAX)
+        last = first + 1
+    else:
+        before, _, after = arguments.seeds.partition(":")
+        first = _number("first of seeds", before, 0, SEED_MAX)
+        last = _number("end of seeds", after, first + 1, SEED_MAX + 1)
+    if arguments.transcript and last > first + 1:
+        raise ConfigError("a transcript is of one seed; write --seed N --transcript")
+    figures = series.Figures()
+    outcomes = (
+        iter([series.transcript(first, print)])
+        if arguments.transcript
+        else series.run_seeds(range(first, last), min(jobs, last - first))
+    )
+    for outcome in outcomes:
+        figures.add(outcome)
+        if outcome.violation is not None:
+            print(f"seed {outcome.seed}: {outcome.violation}")
+            print(f"replay: {series.REPLAY.format(seed=outcome.seed)}", flush=True)
+        if sys.stdout.isatty():
+            print(f"\r{figures.progress(last - first)}", end="", flush=True)
+        elif figures.seeds % 100 == 0:
+            print(figures.progress(last - first), flush=True)
+    print("\n".join(["", *figures.lines()]))
+    return 1 if figures.violations else 0
+
+
+def mutants(arguments: argparse.Namespace) -> int:
+    """Try every mutant; 0 only if all were killed. Raises ConfigError."""
+    from demesh_sim.campaign import series  # noqa: PLC0415 - a street needs no campaign
+
+    jobs = _number("jobs", arguments.jobs, 1, JOBS_MAX)
+    print(series.TABLE_HEAD)
+    survivors = 0
+    for killed in series.run_mutants(jobs):
+        print(killed.line(), flush=True)
+        survivors += killed.seed is None
+    print(f"{survivors} survive" if survivors else "all killed")
+    return 1 if survivors else 0
+
+
+def _number(what: str, text: str, least: int, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ConfigError(f"{what} {text!r} is not a number from {least} to {most}")
+    return int(text)
 
 
 def _duration_s(given: str | None, default: int) -> int:

@@ -48,7 +48,7 @@ def test_no_fork_under_faults_and_every_op_final_after_healing(seed: int) -> Non
 
     def everywhere() -> bool:
         return all(
-            {op for _, block, _ in peer.chain for op in block.ops} == set(OPS)
+            {op for link in peer.chain for op in link.block.ops} == set(OPS)
             for peer in cluster.peers
         )
 
@@ -72,7 +72,7 @@ def test_a_journal_that_forgets_is_caught() -> None:
             if other is not victim:
                 cluster.do(other, other.core.receive_vote(vote_, cluster.now))
     cluster.crash(2)
-    victim.journal.clear()
+    victim.disk.compact(())
     cluster.restart(2)
     cluster.run(5)
     assert victim.quarantined and not victim.core.voting

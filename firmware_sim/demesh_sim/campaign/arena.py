@@ -1,0 +1,521 @@
+"""Voters on one heap in virtual time: their turns, their disks, what they send, how they crash.
+
+A peer is the core under test with what the daemon puts around it: a turn's entries are synced
+before anything of that turn leaves, and inputs wait meanwhile. Watchers see what crosses a peer's
+border: entries that are safe, messages in and out, blocks that are final.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Protocol
+
+from demesh_consensus import (
+    AskBlocks,
+    AskVotes,
+    Block,
+    Broadcast,
+    Certificate,
+    Effect,
+    Finalized,
+    Instant,
+    Misbehaved,
+    Proposal,
+    PublishTip,
+    Quarantined,
+    Record,
+    Simplex,
+    StandingStill,
+    Timing,
+    Tip,
+    Vote,
+    Voters,
+)
+from demesh_sim.campaign.disk import Disk, Kept, Link, Standing
+from demesh_sim.campaign.ledger import GENESIS, START, Log
+from demesh_sim.campaign.signing import KeyedHash, Signing, VoterCrypto
+from demesh_sim.campaign.weather import MS, SECOND, Weather
+
+Said = Vote | Proposal | Certificate
+
+# Records of the journal before it is written anew: few, so that short runs compact too.
+COMPACT_ABOVE = 24
+INBOX_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class WantVotes:
+    """Which votes of mine do you hold?"""
+
+    nonce: int
+
+
+@dataclass(frozen=True, slots=True)
+class GotVotes:
+    """These; and my tip and clock."""
+
+    nonce: int
+    votes: tuple[Vote, ...]
+    tip: Certificate | None
+    time_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class WantBlocks:
+    """Final blocks from this height, please."""
+
+    first_height: int
+
+
+@dataclass(frozen=True, slots=True)
+class GotBlocks:
+    """Consecutive blocks, and the finalization of the last one."""
+
+    blocks: tuple[Block, ...]
+    certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """An op that waits for a block."""
+
+    op: bytes
+
+
+Message = Said | WantVotes | GotVotes | WantBlocks | GotBlocks | Op
+
+
+class Liar(Protocol):
+    """What a dishonest peer sends to one other instead of a message; see `adversaries`."""
+
+    def instead(self, target: int, message: Said) -> list[Said]: ...
+
+    def answer(self, message: GotVotes | GotBlocks) -> GotVotes | GotBlocks | None: ...
+
+
+class Watcher:
+    """Sees a run; each method is called after the fact."""
+
+    def booted(self, peer: Peer) -> None:
+        """A core was made from what is on the disk."""
+
+    def synced(self, peer: Peer, entries: Sequence[Kept]) -> None:
+        """These entries are safe now."""
+
+    def said(self, peer: Peer, message: Said) -> None:
+        """The peer published something, or a liar sent it to somebody."""
+
+    def hears(self, source: int, peer: Peer, message: Message) -> None:
+        """A message is about to be given to the core."""
+
+    def final(self, peer: Peer, effect: Finalized) -> None:
+        """Blocks are final for this peer."""
+
+    def accused(self, peer: Peer, proof: Misbehaved) -> None:
+        """A peer shows that another contradicted itself."""
+
+    def turned(self, peer: Peer) -> None:
+        """A turn has ended."""
+
+    def struck(self, what: str) -> None:
+        """Something happened to the mesh."""
+
+
+@dataclass(eq=False)
+class Peer:
+    """One voter with its disk."""
+
+    index: int
+    core: Simplex = field(init=False)
+    log: Log = field(default_factory=Log)
+    disk: Disk = field(default_factory=Disk)
+    up: bool = True
+    syncing: bool = False
+    standing: Standing = field(default_factory=Standing)
+    adversary: Liar | None = None
+    audience: frozenset[int] | None = None  # of one of two twins
+    life: int = 0
+    offset: Instant = 0  # of its own clock
+    nonce: int = 0
+    doomed: Instant | None = None  # power fails with the next vote, for this long
+    wake: Instant | None = None
+    inbox: list[Callable[[], list[Effect]]] = field(default_factory=list)
+
+    @property
+    def quarantined(self) -> bool:
+        """Did it give up its key?"""
+        return self.standing.quarantined
+
+    @property
+    def chain(self) -> list[Link]:
+        """Its final blocks."""
+        return self.disk.chain
+
+
+class Arena:
+    """Runs peers until a virtual time."""
+
+    def __init__(
+        self,
+        weights: tuple[int, ...],
+        seed: int = 0,
+        signing: Signing | None = None,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self.random = Random(f"{seed}/network")
+        self.fate = Random(f"{seed}/fate")
+        self.voters = Voters(0, weights, GENESIS)
+        self.signing = signing or KeyedHash()
+        self.weather = Weather()
+        self.watchers = list(watchers)
+        self.now = 0
+        self.events = 0
+        self.crashes = 0
+        self.heap: list[tuple[int, int, Callable[[], None]]] = []
+        self.sequence = 0
+        self.sent: list[tuple[int, Said]] = []
+        self.evidence: list[Misbehaved] = []
+        self.peers = [Peer(index) for index in range(len(weights))]
+        self.hosts = list(self.peers)  # and the second lives of twins
+        for peer in self.peers:
+            self._boot(peer)
+
+    def start(self) -> None:
+        """Every core's first turn."""
+        for peer in self.hosts:
+            self.input(peer, partial(self._tick, peer))
+
+    # -- power ------------------------------------------------------------------------------------
+
+    def _boot(self, peer: Peer) -> None:
+        kept = peer.disk.load()
+        standing = [entry for entry in kept if isinstance(entry, Standing)]
+        entries = [entry for entry in kept if not isinstance(entry, Standing)]
+        peer.standing = standing[-1] if standing else Standing()
+        peer.up, peer.syncing, peer.doomed, peer.wake = True, False, None, None
+        peer.inbox.clear()
+        tip, state = START, tuple[bytes, ...]()
+        for link in peer.chain:
+            block, state = link.block, state + link.block.ops
+            tip = Tip(block.view, block.height, block.time_s, link.digest, link.certificate)
+        peer.log.states = {tip.digest: state}
+        peer.core = Simplex(
+            self.voters,
+            peer.index,
+            VoterCrypto(self.signing, peer.index),
+            peer.log,
+            tip,
+            Timing(),
+            b"salt %d" % peer.index,
+            self.local(peer),
+            entries,
+            peer.standing.floor,
+        )
+        peer.core.recall.quarantined = peer.standing.quarantined
+        for watcher in self.watchers:
+            watcher.booted(peer)
+
+    def watch(self, watcher: Watcher) -> None:
+        """From now on; of what was before it sees the disks."""
+        self.watchers.append(watcher)
+        for peer in self.hosts:
+            watcher.booted(peer)
+
+    def crash(self, index: int) -> None:
+        """Power fails; what was not synced may be gone, or a part of it."""
+        peer = self.peers[index]
+        if not peer.up:
+            return
+        self.crashes += 1
+        peer.up, peer.life = False, peer.life + 1
+        peer.disk.cut(self.fate)
+        peer.disk.cut_ledger(self.now, self.fate)
+        for watcher in self.watchers:
+            watcher.struck(f"voter {index} loses power")
+
+    def restart(self, index: int) -> None:
+        """Power is back."""
+        peer = self.peers[index]
+        if not peer.up:
+            self._boot(peer)
+            self.input(peer, partial(self._tick, peer))
+
+    def double(self, index: int) -> Peer:
+        """A second life of the same key, on a disk of its own."""
+        twin = Peer(index)
+        self.hosts.append(twin)
+        self._boot(twin)
+        return twin
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def local(self, peer: Peer) -> Instant:
+        """What the peer's own clock shows."""
+        return self.now + peer.offset
+
+    def at(self, when: Instant, action: Callable[[], None]) -> None:
+        """Do something later."""
+        self.sequence += 1
+        heapq.heappush(self.heap, (when, self.sequence, action))
+
+    def step(self, end: Instant) -> bool:
+        """The next event, if it is not after `end`."""
+        if not self.heap or self.heap[0][0] > end:
+            return False
+        self.now, _, action = heapq.heappop(self.heap)
+        self.events += 1
+        action()
+        return True
+
+    def run(self, seconds: float) -> None:
+        """Let this time pass."""
+        end = self.now + int(seconds * SECOND)
+        while self.step(end):
+            pass
+        self.now = end
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def input(self, peer: Peer, call: Callable[[], list[Effect]]) -> None:
+        """Give something to a core, now or when its disk is done."""
+        if not peer.up:
+            return
+        if peer.syncing:
+            if len(peer.inbox) < INBOX_MAX:
+                peer.inbox.append(call)
+            return
+        self.do(peer, call())
+
+    def do(self, peer: Peer, effects: list[Effect]) -> None:
+        """Carry out a turn: entries first, and when they are safe, all else."""
+        entries: list[Kept] = [e.entry for e in effects if isinstance(e, Record)]
+        if any(isinstance(effect, Quarantined) for effect in effects):
+            peer.standing = Standing(peer.standing.floor, True)
+            entries.append(peer.standing)
+        if not entries:
+            self._carry(peer, effects)
+            self._turned(peer)
+            return
+        peer.disk.append(entries)
+        if peer.doomed is not None:
+            self._fail_in_turn(peer, entries, effects)
+            return
+        wait = self.weather.sync_ns(peer.index, self.now, self.random)
+        if wait == 0:
+            self._synced(peer, entries, effects)
+            return
+        peer.syncing = True
+        life = peer.life
+
+        def done() -> None:
+            if peer.life == life:
+                self._synced(peer, entries, effects)
+
+        self.at(self.now + wait, done)
+
+    def _synced(self, peer: Peer, entries: Sequence[Kept], effects: list[Effect]) -> None:
+        peer.disk.sync()
+        peer.syncing = False
+        for watcher in self.watchers:
+            watcher.synced(peer, entries)
+        self._carry(peer, effects)
+        if len(peer.disk.held) > COMPACT_ABOVE + len(peer.core.journal()):
+            self._compact(peer)
+        self._turned(peer)
+        if peer.inbox:
+            calls, peer.inbox = peer.inbox, []
+            self.do(peer, [effect for call in calls for effect in call()])
+
+    def _fail_in_turn(self, peer: Peer, entries: list[Kept], effects: list[Effect]) -> None:
+        """Power fails while the turn is written, or when some of its messages have left."""
+        if self.fate.random() < 0.5:
+            peer.disk.sync()
+            for watcher in self.watchers:
+                watcher.synced(peer, entries)
+            self._carry(peer, effects[: self.fate.randrange(len(effects) + 1)])
+        back = self.now + (peer.doomed or 0)
+        self.crash(peer.index)
+        self.at(back, partial(self.restart, peer.index))
+
+    def _compact(self, peer: Peer) -> None:
+        """Leave out of the journal what is final, once the blocks are safe."""
+        peer.disk.sync_ledger()
+        peer.standing = Standing(peer.core.tip.view, peer.quarantined)
+        peer.disk.compact((peer.standing, *peer.core.journal()))
+
+    def _turned(self, peer: Peer) -> None:
+        for watcher in self.watchers:
+            watcher.turned(peer)
+        self._arm(peer)
+
+    def _tick(self, peer: Peer) -> list[Effect]:
+        return peer.core.tick(self.local(peer))
+
+    def _arm(self, peer: Peer) -> None:
+        due = peer.core.deadline()
+        if due is None:
+            return
+        when = max(due - peer.offset, self.now + 1)
+        if peer.wake is not None and peer.wake <= when:
+            return
+        peer.wake = when
+        life = peer.life
+
+        def tick() -> None:
+            if peer.life == life:
+                if peer.wake == when:
+                    peer.wake = None
+                self.input(peer, partial(self._tick, peer))
+
+        self.at(when, tick)
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    def _carry(self, peer: Peer, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Broadcast(message):
+                    self.publish(peer, message)
+                case PublishTip(certificate):
+                    self.publish(peer, certificate)
+                case Finalized():
+                    self._finalized(peer, effect)
+                case AskVotes():
+                    peer.nonce += 1
+                    self._spread(peer, WantVotes(peer.nonce))
+                case AskBlocks(voter, first):
+                    self._send_to(peer, voter, WantBlocks(first))
+                case StandingStill():
+                    for op in peer.log.pool:
+                        self._spread(peer, Op(op))
+                case Misbehaved():
+                    self.evidence.append(effect)
+                    for watcher in self.watchers:
+                        watcher.accused(peer, effect)
+
+    def _finalized(self, peer: Peer, effect: Finalized) -> None:
+        for watcher in self.watchers:
+            watcher.final(peer, effect)
+        for digest, block in effect.blocks:
+            own = effect.certificate if digest == effect.certificate.statement.digest else None
+            peer.chain.append(Link(digest, block, own, self.now))
+            for op in block.ops:
+                peer.log.pool.pop(op, None)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def publish(self, peer: Peer, message: Said) -> None:
+        """To all; a liar tells everybody something else."""
+        self.sent.append((peer.index, message))
+        if peer.adversary is None:
+            self._tell(peer, message)
+            self._spread(peer, message)
+            return
+        for other in self.peers:
+            if other.index != peer.index:
+                for said in peer.adversary.instead(other.index, message):
+                    self._tell(peer, said)
+                    self._send_to(peer, other.index, said)
+
+    def _tell(self, peer: Peer, message: Said) -> None:
+        for watcher in self.watchers:
+            watcher.said(peer, message)
+
+    def _spread(self, source: Peer, message: Message) -> None:
+        for target in self.hosts:
+            self.send(source, target, message)
+
+    def _send_to(self, source: Peer, index: int, message: Message) -> None:
+        for target in self.hosts:
+            if target.index == index:
+                self.send(source, target, message)
+
+    def send(self, source: Peer, target: Peer, message: Message) -> None:
+        """Over the network, if these two know of each other."""
+        if source.index == target.index:
+            return
+        if source.audience is not None and target.index not in source.audience:
+            return
+        if target.audience is not None and source.index not in target.audience:
+            return
+        for due in self.weather.arrivals(source.index, target.index, self.now, self.random):
+            self.at(due, partial(self._arrive, source, target, message))
+
+    def _arrive(self, source: Peer, target: Peer, message: Message) -> None:
+        self.input(target, partial(self._take, source, target, message))
+
+    def _take(self, source: Peer, peer: Peer, message: Message) -> list[Effect]:
+        if peer.adversary is not None and _is_by(peer.index, message):
+            return []  # a liar does not care what it said
+        for watcher in self.watchers:
+            watcher.hears(source.index, peer, message)
+        core, now = peer.core, self.local(peer)
+        match message:
+            case Vote():
+                good = self.signing.verify(message.voter, message.statement, message.signature)
+                return core.receive_vote(message, now) if good else []
+            case Proposal():
+                return core.receive_proposal(message, now)
+            case Certificate():
+                return core.receive_certificate(message, now)
+            case GotVotes():
+                return self._recalled(source, peer, message)
+            case GotBlocks():
+                return core.receive_blocks(message.blocks, message.certificate, now, source.index)
+            case Op(op):
+                if op not in peer.log.states.get(core.tip.digest, ()):
+                    peer.log.pool[op] = None
+                return core.tick(now)
+            case WantVotes(nonce):
+                votes = core.votes_of(source.index)
+                tip, time_s = core.tip.certificate, core.clock.read_s(now)
+                self._answer(peer, source, GotVotes(nonce, votes, tip, time_s))
+            case WantBlocks(first):
+                links = [link for link in peer.chain if link.block.height >= first][:32]
+                while links and links[-1].certificate is None:
+                    links.pop()
+                if links and (final := links[-1].certificate):
+                    self._answer(peer, source, GotBlocks(tuple(x.block for x in links), final))
+        return []
+
+    def _recalled(self, source: Peer, peer: Peer, answer: GotVotes) -> list[Effect]:
+        if answer.nonce != peer.nonce:
+            return []
+        votes = () if peer.adversary is not None else answer.votes
+        now, effects = self.local(peer), list[Effect]()
+        if answer.tip is not None:
+            effects += peer.core.receive_certificate(answer.tip, now, live=False)
+        return effects + peer.core.receive_recalled(source.index, votes, answer.time_s, now)
+
+    def _answer(self, peer: Peer, asker: Peer, answer: GotVotes | GotBlocks) -> None:
+        given = answer if peer.adversary is None else peer.adversary.answer(answer)
+        if given is not None:
+            self.send(peer, asker, given)
+
+    # -- work -------------------------------------------------------------------------------------
+
+    def submit(self, op: bytes, to: tuple[int, ...] | None = None) -> None:
+        """Somebody wants this op in a block."""
+        for peer in self.hosts:
+            if to is None or peer.index in to:
+                peer.log.pool[op] = None
+                self.input(peer, partial(self._tick, peer))
+
+    def offer(self, op: bytes, to: tuple[int, ...]) -> None:
+        """These keep the op until it is final, and tell everybody once."""
+        self.submit(op, to)
+        for index in to:
+            if self.peers[index].up:
+                self._spread(self.peers[index], Op(op))
+
+
+def _is_by(voter: int, message: Message) -> bool:
+    vote = message.vote if isinstance(message, Proposal) else message
+    return isinstance(vote, Vote) and vote.voter == voter
+
+
+__all__ = ["MS", "SECOND", "Arena", "Liar", "Message", "Peer", "Said", "Watcher"]
