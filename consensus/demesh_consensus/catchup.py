@@ -26,6 +26,10 @@ STILL_STEPS_MAX = 6
 BEACON_STEPS_MAX = 10
 # An unanswered question for blocks goes to the next responder after this many D.
 ASK_DELAYS = 4
+# So many in a row without an answer that helped: what is held may end in a liar's block, above
+# which nobody has anything to give. More waits longer for nothing; fewer starts a long run again
+# for every answer that is lost.
+ASKS_IN_VAIN = 3
 
 
 class Catchup:
@@ -35,6 +39,7 @@ class Catchup:
         "_ask_attempt",
         "_ask_due",
         "_ask_from",
+        "_asks",
         "_beacon_due",
         "_beacon_step",
         "_delay_min",
@@ -65,6 +70,7 @@ class Catchup:
         self._ask_from: int | None = None
         self._ask_due: Instant | None = None
         self._ask_attempt = 0
+        self._asks = 0  # since the last answer that helped
         self.asked: int | None = None  # for blocks, last
 
     # -- tip (R-CON-9) ----------------------------------------------------------------------------
@@ -153,10 +159,17 @@ class Catchup:
     def missing(self, first_height: int, now: Instant) -> None:
         """Blocks from this height up to a known finalization are not here."""
         if self._ask_from is None:
-            self._ask_due = now
+            self._ask_due, self._asks = now, 0
         elif first_height > self._ask_from:
-            self._ask_due = now  # an answer came and was not enough: ask on at once
+            # An answer came and was not enough: ask on at once.
+            self._ask_due, self._asks = now, 0
+        elif first_height < self._ask_from:
+            self._asks = 0
         self._ask_from = first_height
+
+    def in_vain(self, now: Instant) -> bool:
+        """Is it time to ask from the tip again, for nobody goes on where the last answer ended?"""
+        return self._ask_due is not None and now >= self._ask_due and self._asks >= ASKS_IN_VAIN
 
     def found(self) -> None:
         """Nothing is missing any more."""
@@ -167,6 +180,7 @@ class Catchup:
             return []
         self._ask_due = now + ASK_DELAYS * self._delay_min
         self._ask_attempt += 1
+        self._asks += 1
         voters = [voter for voter in range(len(self._voters.weights)) if voter != self._me]
         others = [voter for voter in voters if voter != self.asked] or voters
         if not others:

@@ -89,7 +89,7 @@ class Chain:
         parent = self.tip.digest
         for height, (digest, block) in enumerate(links, self.tip.height + 1):
             if block.parent != parent or block.height != height:
-                self._forget()
+                self.forget()
                 return None
             parent = digest
         return links
@@ -97,11 +97,12 @@ class Chain:
     def hold(self, links: Sequence[Link]) -> None:
         """The beginning of a run whose end, and with it the proof, is still to come."""
         if self.parts == PARTS_MAX:
-            self._forget()
+            self.forget()
             return
         self._fetched, self.parts = list(links), self.parts + 1
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop what was fetched and is not proved: it may be a liar's."""
         self._fetched, self.parts = [], 0
 
     def finalize(self, path: Sequence[Link], certificate: Certificate) -> None:
@@ -110,5 +111,5 @@ class Chain:
         assert last.view == certificate.statement.view, "a finalization is for its block's view"
         self.tip = Tip(last.view, last.height, last.time_s, digest, certificate)
         self._blocks = {d: b for d, b in self._blocks.items() if b.view > last.view}
-        self._forget()
+        self.forget()
         self._application.prune(frozenset({digest, *self._blocks}))

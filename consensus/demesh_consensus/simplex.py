@@ -494,6 +494,8 @@ class Simplex:
     def _finalize(self, certificate: Certificate, now: Instant) -> list[Effect]:
         path = self._chain.path(certificate.statement.digest, self._rounds.proposed())
         if path is None:
+            if self.catchup.in_vain(now):
+                self._chain.forget()
             self.catchup.missing(self._chain.wanted, now)
             return []
         if not path:

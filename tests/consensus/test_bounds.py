@@ -140,3 +140,18 @@ def test_parts_of_a_chain_have_a_bound() -> None:
     for number in range(0, len(blocks) - 2, 2):
         core.receive_blocks(blocks[number : number + 2], final, number, core.catchup.asked)
         assert core._chain.parts <= PARTS_MAX
+
+
+def test_a_liars_last_block_is_forgotten_when_nobody_goes_on_from_it() -> None:
+    """Season 178: it stands where the finalized one should, so nobody has a block above it."""
+    blocks, final = run_of(2)
+    core = voter(None)
+    (question,) = asked(core.receive_certificate(final, 0))
+    wrong = replace(blocks[1], time_s=blocks[1].time_s + 1)
+    effects = core.receive_blocks([blocks[0], wrong], final, 1, question.voter)
+    heights = [question.first_height for question in asked(effects)]
+    for second in range(2, 8):
+        heights += [one.first_height for one in asked(core.tick(second * SECOND))]
+    assert heights[:3] == [3, 3, 3] and heights[3] == 1
+    core.receive_blocks(blocks, final, 9 * SECOND)
+    assert core.tip.height == 2
