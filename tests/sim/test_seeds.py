@@ -9,7 +9,7 @@ from sim.campaign import run
 KEPT = [
     int(line.split()[0])
     for line in (Path(__file__).parents[1] / "seeds.txt").read_text("utf-8").splitlines()
-    if line and not line.startswith("#")
+    if line[:1].isdigit()
 ]
 SEEDS = sorted({*range(20), *KEPT})
 
