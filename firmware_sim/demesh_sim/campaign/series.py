@@ -19,7 +19,7 @@ REPLAY = "demesh swarm seeds --scenario consensus --seed {seed} --transcript"
 
 # One season with a mutant takes a tenth of a second, 31 voters some seconds; a turn that never
 # ends is found in this.
-SEASON_WALL_S_MAX = 20
+SEASON_WALL_S_MAX = 12
 
 # Every mutant is killed by one of the first so many seeds.
 MUTANT_SEEDS_MAX = 100
