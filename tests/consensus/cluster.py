@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from demesh_consensus import Finalized, Statement, StatementKind, Vote
 from demesh_sim.campaign import ledger
-from demesh_sim.campaign.arena import MS, SECOND, Arena, Peer, Said, Watcher
+from demesh_sim.campaign.arena import MS, SECOND, Arena
 from demesh_sim.campaign.ledger import GENESIS, START
+from demesh_sim.campaign.messages import Said
+from demesh_sim.campaign.peer import Peer, Watcher
 from demesh_sim.campaign.signing import KeyedHash, VoterCrypto, digest_of
 
 __all__ = [

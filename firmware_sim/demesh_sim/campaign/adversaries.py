@@ -9,8 +9,10 @@ from dataclasses import replace
 from random import Random
 
 from demesh_consensus import Block, Certificate, Proposal, Statement, StatementKind, Vote
-from demesh_sim.campaign.arena import Arena, GotBlocks, GotVotes, Peer, Said
+from demesh_sim.campaign.arena import Arena
 from demesh_sim.campaign.disk import Link
+from demesh_sim.campaign.messages import GotBlocks, GotVotes, Said
+from demesh_sim.campaign.peer import Peer
 from demesh_sim.campaign.signing import digest_of
 
 NOTARIZE, NULLIFY, FINALIZE = StatementKind.NOTARIZE, StatementKind.NULLIFY, StatementKind.FINALIZE

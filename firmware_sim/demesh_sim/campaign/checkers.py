@@ -19,17 +19,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from demesh_consensus import Block, Certificate, Finalized, Proposal, Statement, StatementKind, Vote
-from demesh_sim.campaign.arena import (
-    Arena,
-    GotBlocks,
-    GotVotes,
-    Message,
-    Peer,
-    Said,
-    Watcher,
-)
+from demesh_sim.campaign.arena import Arena
 from demesh_sim.campaign.disk import Kept
 from demesh_sim.campaign.ledger import GENESIS, START, root_of
+from demesh_sim.campaign.messages import GotBlocks, GotVotes, Message, Said
+from demesh_sim.campaign.peer import Peer, Watcher
 from demesh_sim.campaign.signing import digest_of
 from demesh_sim.campaign.weather import SECOND
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from demesh_consensus import Misbehaved, Proposal, StatementKind, Vote
-from demesh_sim.campaign.arena import Arena, GotVotes, Message, Peer, Watcher
+from demesh_sim.campaign.arena import Arena
 from demesh_sim.campaign.checkers import Violation, name_of
 from demesh_sim.campaign.disk import Kept
+from demesh_sim.campaign.messages import GotVotes, Message
+from demesh_sim.campaign.peer import Peer, Watcher
 
 NULLIFY, FINALIZE = StatementKind.NULLIFY, StatementKind.FINALIZE
 

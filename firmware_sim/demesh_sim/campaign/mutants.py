@@ -39,9 +39,10 @@ from demesh_consensus import (
     simplex,
 )
 from demesh_sim.campaign.adversaries import Adversary, Equivocating, Hasty, Mutating
-from demesh_sim.campaign.arena import Arena, Peer
+from demesh_sim.campaign.arena import Arena
 from demesh_sim.campaign.disk import Disk, Standing
 from demesh_sim.campaign.ledger import Log
+from demesh_sim.campaign.peer import Peer
 
 NOTARIZE, NULLIFY, FINALIZE = StatementKind.NOTARIZE, StatementKind.NULLIFY, StatementKind.FINALIZE
 

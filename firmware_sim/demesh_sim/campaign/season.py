@@ -16,9 +16,10 @@ from functools import partial
 from random import Random
 
 from demesh_sim.campaign.adversaries import ADVERSARIES, Adversary, Silent, corrupt
-from demesh_sim.campaign.arena import Arena, Peer, Watcher
+from demesh_sim.campaign.arena import Arena
 from demesh_sim.campaign.checkers import Checkers, Violation
 from demesh_sim.campaign.conduct import Conduct
+from demesh_sim.campaign.peer import Peer, Watcher
 from demesh_sim.campaign.signing import Ed25519, KeyedHash
 from demesh_sim.campaign.weather import (
     JUMP_S_MAX,

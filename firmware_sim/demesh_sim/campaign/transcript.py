@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from demesh_consensus import Certificate, Finalized, Misbehaved, Proposal, Vote
-from demesh_sim.campaign.arena import (
-    Arena,
+from demesh_sim.campaign.arena import Arena
+from demesh_sim.campaign.checkers import name_of
+from demesh_sim.campaign.disk import Kept, Standing
+from demesh_sim.campaign.messages import (
     GotBlocks,
     GotVotes,
     Message,
     Op,
-    Peer,
     Said,
     WantBlocks,
     WantVotes,
-    Watcher,
 )
-from demesh_sim.campaign.checkers import name_of
-from demesh_sim.campaign.disk import Kept, Standing
+from demesh_sim.campaign.peer import Peer, Watcher
 from demesh_sim.campaign.weather import MS
 
 

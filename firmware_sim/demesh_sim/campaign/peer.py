@@ -1,0 +1,79 @@
+"""One voter of a campaign with its disk, who lies in its place, and who watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from demesh_consensus import Effect, Finalized, Instant, Misbehaved, Simplex
+from demesh_sim.campaign.disk import Disk, Kept, Link, Standing
+from demesh_sim.campaign.ledger import Log
+from demesh_sim.campaign.messages import GotBlocks, GotVotes, Message, Said
+
+
+class Liar(Protocol):
+    """What a dishonest peer sends to one other instead of a message; see `adversaries`."""
+
+    def instead(self, target: int, message: Said) -> list[Said]: ...
+
+    def answer(self, message: GotVotes | GotBlocks) -> GotVotes | GotBlocks | None: ...
+
+
+class Watcher:
+    """Sees a run; each method is called after the fact."""
+
+    def booted(self, peer: Peer) -> None:
+        """A core was made from what is on the disk."""
+
+    def synced(self, peer: Peer, entries: Sequence[Kept]) -> None:
+        """These entries are safe now."""
+
+    def said(self, peer: Peer, message: Said) -> None:
+        """The peer published something, or a liar sent it to somebody."""
+
+    def hears(self, source: int, peer: Peer, message: Message) -> None:
+        """A message is about to be given to the core."""
+
+    def final(self, peer: Peer, effect: Finalized) -> None:
+        """Blocks are final for this peer."""
+
+    def accused(self, peer: Peer, proof: Misbehaved) -> None:
+        """A peer shows that another contradicted itself."""
+
+    def turned(self, peer: Peer) -> None:
+        """A turn has ended."""
+
+    def struck(self, what: str) -> None:
+        """Something happened to the mesh."""
+
+
+@dataclass(eq=False)
+class Peer:
+    """One voter with its disk."""
+
+    index: int
+    core: Simplex = field(init=False)
+    log: Log = field(default_factory=Log)
+    disk: Disk = field(default_factory=Disk)
+    up: bool = True
+    syncing: bool = False
+    standing: Standing = field(default_factory=Standing)
+    adversary: Liar | None = None
+    audience: frozenset[int] | None = None  # of one of two twins
+    life: int = 0
+    offset: Instant = 0  # of its own clock
+    nonce: int = 0
+    doomed: Instant | None = None  # power fails with the next vote, for this long
+    wake: Instant | None = None
+    inbox: list[Callable[[], list[Effect]]] = field(default_factory=list)
+
+    @property
+    def quarantined(self) -> bool:
+        """Did it give up its key?"""
+        return self.standing.quarantined
+
+    @property
+    def chain(self) -> list[Link]:
+        """Its final blocks."""
+        return self.disk.chain
