@@ -1,7 +1,8 @@
 """How a mesh stays together when messages were missed: tip, standstill and backfill.
 
     R-CON-8   standstill  with work and no finalization for Ts: say the tip, the certificates and
-                          my votes above it again; x 1.5 with jitter, capped; not what was heard
+                          my votes above it again; x 1.5 with jitter, capped; not what was heard.
+                          Who repeats a vote in a view that I left is given its certificates
     R-CON-9   tip         one scribe (the block's leader) publishes a finalization; the others only
                           if it is unheard after a random delay; then a beacon at Ts x 2^k,
                           suppressed by an equal tip; a lower live tip is answered
@@ -44,12 +45,15 @@ class Catchup:
         "_beacon_step",
         "_delay_min",
         "_heard",
+        "_helped_at",
         "_me",
         "_repeats",
         "_salt",
         "_still_due",
         "_still_since",
         "_still_step",
+        "_stuck",
+        "_stuck_due",
         "_tip",
         "_tip_due",
         "_voters",
@@ -65,6 +69,9 @@ class Catchup:
         self._still_due: Instant | None = None
         self._still_since = 0
         self._still_step = 0
+        self._stuck = 0
+        self._helped_at: Instant = -STILL_DELAYS * delay_min
+        self._stuck_due: Instant | None = None
         self._repeats = 0
         self._heard: dict[Statement, None] = {}
         self._ask_from: int | None = None
@@ -149,6 +156,23 @@ class Catchup:
         self._still_due = now + wait + self._jitter(b"still", wait // 2)
         return now - self._still_since
 
+    def stuck(self, view: int, now: Instant, delay: Instant) -> None:
+        """Somebody says again what it said in a view that I have left: it lacks a certificate."""
+        if self._stuck_due is None:
+            # Once per Ts: who replays old votes must not make everybody talk.
+            rested = self._helped_at + STILL_DELAYS * self._delay_min
+            self._stuck_due = max(now, rested) + self._jitter(b"stuck", 2 * delay)
+            self._stuck = view
+            self.repeated()
+        self._stuck = min(self._stuck, view)
+
+    def helps(self, now: Instant) -> int | None:
+        """From which view on to say certificates that nobody else said, if it is time."""
+        if self._stuck_due is None or now < self._stuck_due:
+            return None
+        self._stuck_due, self._helped_at = None, now
+        return self._stuck
+
     def repeated(self) -> None:
         """A new interval begins."""
         self._repeats += 1
@@ -196,7 +220,13 @@ class Catchup:
 
     def deadlines(self) -> list[Instant]:
         """When `tick` or `standing_for` has something to do."""
-        times = (self._tip_due, self._beacon_due, self._still_due, self._ask_due)
+        times = (
+            self._tip_due,
+            self._beacon_due,
+            self._still_due,
+            self._stuck_due,
+            self._ask_due,
+        )
         return [time for time in times if time is not None]
 
     def _number(self, label: bytes) -> int:

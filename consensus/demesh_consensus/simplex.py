@@ -131,6 +131,9 @@ class Simplex:
             return [Refused(Refusal.AHEAD)]
         if alien := self._alien(vote):
             return alien
+        said_before = self._rounds.said(vote.voter, statement.view, statement.kind) == vote
+        if said_before and self.tip.view < statement.view < self.view:
+            self.catchup.stuck(statement.view, now, self._delay())
         return self._count(vote, now) + self._advance(now)
 
     def receive_proposal(self, proposal: Proposal, now: Instant) -> list[Effect]:
@@ -332,6 +335,9 @@ class Simplex:
         still = self.catchup.standing_for(standing, now)
         if still is not None:
             effects += [StandingStill(still), *self._repeat()]
+        stuck = self.catchup.helps(now)
+        if stuck is not None:
+            effects += map(Broadcast, self._unheard_from(stuck))
         return effects + self.recall.tick(now) + self.catchup.tick(now)
 
     def _enter(self) -> None:
@@ -459,17 +465,26 @@ class Simplex:
 
     def _repeat(self) -> list[Effect]:
         """R-CON-8: all that may help somebody to move on."""
-        certificates = [self.tip.certificate] if self.tip.certificate else []
         effects: list[Effect] = []
         for view, round_ in self._rounds.above(self.tip.view):
-            certificates += [c for _, c in sorted(round_.certificates.items())]
             if round_.proposal and self.catchup.my_turn(view):
                 effects.append(Broadcast(round_.proposal))
             if self.me is not None and not self.recall.quarantined:
                 effects += [Broadcast(vote) for vote in round_.votes_of(self.me)]
-        unheard = [c for c in certificates if self.catchup.unheard(c.statement)]
+        certificates = [self.tip.certificate] if self.tip.certificate else []
+        certificates = [c for c in certificates if self.catchup.unheard(c.statement)]
+        certificates += self._unheard_from(self.tip.view + 1)
         self.catchup.repeated()
-        return [*map(Broadcast, unheard), *effects]
+        return [*map(Broadcast, certificates), *effects]
+
+    def _unheard_from(self, view: int) -> list[Certificate]:
+        """Certificates of this view and later ones that nobody else said in this interval."""
+        return [
+            certificate
+            for _, round_ in self._rounds.above(max(view - 1, self.tip.view))
+            for _, certificate in sorted(round_.certificates.items())
+            if self.catchup.unheard(certificate.statement)
+        ]
 
     # -- blocks -----------------------------------------------------------------------------------
 

@@ -404,3 +404,25 @@ def test_an_unanswered_question_goes_to_somebody_else() -> None:
         effects += core.tick(second * SECOND)
     asked = [e.voter for e in effects if isinstance(e, AskBlocks)]
     assert len(asked) == 6 and all(one != two for one, two in pairwise(asked))
+
+
+def test_who_repeats_itself_in_a_view_that_was_left_is_given_the_certificate() -> None:
+    core = voter(0)
+    core.receive_vote(vote(1, NULLIFY, 1), 0)
+    core.receive_certificate(certificate(NULLIFY, 1), 0)
+    effects = core.receive_vote(vote(1, NULLIFY, 1), SECOND)
+    for tenth in range(1, 11):
+        effects += core.tick(SECOND + tenth * 100 * MS)
+    sent = [e.message for e in effects if isinstance(e, Broadcast)]
+    assert sent == [certificate(NULLIFY, 1)]
+
+
+def test_a_certificate_that_somebody_else_gave_is_not_given_again() -> None:
+    core = voter(0)
+    core.receive_vote(vote(1, NULLIFY, 1), 0)
+    core.receive_certificate(certificate(NULLIFY, 1), 0)
+    effects = core.receive_vote(vote(1, NULLIFY, 1), SECOND)
+    effects += core.receive_certificate(certificate(NULLIFY, 1), SECOND)
+    for tenth in range(1, 11):
+        effects += core.tick(SECOND + tenth * 100 * MS)
+    assert not [e for e in effects if isinstance(e, Broadcast)]
