@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random
-from zlib import crc32
 
 from demesh.ports import CompactJournal, Journal, Keep, Persist, Restored, StoreBlock, StoredBlock
-from demesh.storage.journal import FRAME_HEAD, HEADER_BYTES, MAGIC, PLACE, RECORD_HEAD, SALT_BYTES
+from demesh.storage import frames
+from demesh.storage.frames import HEADER_BYTES, MAGIC, SALT_BYTES
 
 Step = Callable[[], None]
 
@@ -186,34 +186,14 @@ class MemoryStore:
             self._kept[effect.space, effect.key] = effect.value
 
 
-# -- the journal's format, as `storage.journal` writes it ------------------------------------------
+# -- the journal's format, with the salt of this store ---------------------------------------------
 
 
 def journal_frame(records: Sequence[bytes], offset: int) -> bytes:
     """One append at `offset` of the file."""
-    payload = b"".join(RECORD_HEAD.pack(len(record)) + record for record in records)
-    return FRAME_HEAD.pack(len(payload), _sum(offset, payload)) + payload
+    return frames.frame(SALT, records, offset)
 
 
 def read_journal(content: bytes | bytearray) -> tuple[tuple[bytes, ...], int]:
     """The records of all whole frames, and where the last of them ends."""
-    records: list[bytes] = []
-    offset = HEADER_BYTES
-    while offset + FRAME_HEAD.size <= len(content):
-        length, checksum = FRAME_HEAD.unpack_from(content, offset)
-        start = offset + FRAME_HEAD.size
-        payload = bytes(content[start : start + length])
-        if not length or len(payload) < length or _sum(offset, payload) != checksum:
-            break
-        at = 0
-        while at < length:
-            (size,) = RECORD_HEAD.unpack_from(payload, at)
-            at += RECORD_HEAD.size
-            records.append(payload[at : at + size])
-            at += size
-        offset = start + length
-    return tuple(records), offset
-
-
-def _sum(offset: int, payload: bytes) -> int:
-    return crc32(payload, crc32(SALT + PLACE.pack(offset, len(payload))))
+    return frames.leading(SALT, bytes(content))

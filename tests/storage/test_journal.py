@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demesh.errors import StorageError
-from demesh.storage.journal import HEADER_BYTES, VoteJournal
+from demesh.storage.frames import HEADER_BYTES
+from demesh.storage.journal import VoteJournal
 
 TURNS = ((b"view 1", b"vote 1"), (b"x" * 300,), (b"",), (b"vote 3", b"", b"certificate"))
 

@@ -1,12 +1,7 @@
 """The vote journal: an append-only file that is synced before a vote leaves.
 
-Theory of operation. The file is a header (8 bytes magic, 8 bytes salt) and frames
-
-    length u32 | crc32 u32 | payload          payload = (length u32 | record)*
-
-one frame per append call, so that what a power cut can tear is always exactly the last frame. The
-checksum runs over salt, the frame's offset, its length and its payload: old disk blocks, a page of
-zeros and bytes that only look like a frame (a record may hold a peer's bytes) never pass.
+Theory of operation. The file is a header (8 bytes magic, 8 bytes salt) and frames (`frames`), one
+per append call, so that what a power cut can tear is always exactly the last frame.
 
 J1  An append returns after fsync, or the journal refuses every later append: after a failed fsync
     nobody knows what is on the disk, and trying again may report success for lost pages.
@@ -19,24 +14,12 @@ J4  Compaction writes a new file beside the old, syncs it, renames it over and s
 from __future__ import annotations
 
 import os
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from zlib import crc32
 
 from demesh.errors import StorageError
-from demesh.storage import durable
-
-MAGIC = b"demeshJ1"
-SALT_BYTES = 8
-HEADER_BYTES = len(MAGIC) + SALT_BYTES
-FRAME_HEAD = struct.Struct(">II")
-RECORD_HEAD = struct.Struct(">I")
-PLACE = struct.Struct(">QI")
-
-# A vote record is some hundred bytes, a proposal at most a frame of 64 KiB; a turn holds 64 inputs.
-# Larger is our own fault; smaller would refuse a full turn.
-FRAME_BYTES_MAX = 8 * 1024 * 1024
+from demesh.storage import durable, frames
+from demesh.storage.frames import FRAME_HEAD, HEADER_BYTES, MAGIC, SALT_BYTES
 
 
 class VoteJournal:
@@ -61,7 +44,7 @@ class VoteJournal:
         assert self._end >= HEADER_BYTES, "append before load"
         if self._handle < 0:
             raise StorageError(f"{self._path}: closed after a failure; start the daemon again")
-        frame = self._frame(records, self._end)
+        frame = frames.frame(self._salt, records, self._end)
         try:
             durable.write_all(self._handle, frame)
             os.fdatasync(self._handle)
@@ -74,7 +57,7 @@ class VoteJournal:
         """Replace everything by `records`, atomically and durably. Raises StorageError."""
         salt = os.urandom(SALT_BYTES)
         previous, self._salt = self._salt, salt
-        body = self._frame(records, HEADER_BYTES) if records else b""
+        body = frames.frame(salt, records, HEADER_BYTES) if records else b""
         try:
             durable.replace(self._path, MAGIC + salt + body)
             self.close()
@@ -121,48 +104,16 @@ class VoteJournal:
         except OSError as error:
             raise self._failed("its torn tail cannot be cut off", error) from None
 
-    def _frame(self, records: Sequence[bytes], offset: int) -> bytes:
-        payload = b"".join(RECORD_HEAD.pack(len(record)) + record for record in records)
-        assert 0 < len(payload) <= FRAME_BYTES_MAX, f"{len(payload)} bytes in one turn"
-        return FRAME_HEAD.pack(len(payload), self._sum(offset, payload)) + payload
-
-    def _sum(self, offset: int, payload: bytes | memoryview) -> int:
-        return crc32(payload, crc32(self._salt + PLACE.pack(offset, len(payload))))
-
     def _read(self, content: bytes) -> tuple[tuple[bytes, ...], int]:
         """Records of the leading good frames and where they end; raises StorageError (J3)."""
-        records: list[bytes] = []
-        offset = HEADER_BYTES
-        while (payload := self._payload(content, offset)) is not None:
-            records.extend(_records(payload))
-            offset += FRAME_HEAD.size + len(payload)
+        records, offset = frames.leading(self._salt, content)
         for later in range(offset + 1, len(content) - FRAME_HEAD.size):
-            if self._payload(content, later) is not None:
+            if frames.payload_at(self._salt, content, later) is not None:
                 raise StorageError(
                     f"{self._path}: damaged at byte {offset}, with good records from byte {later}: "
                     "a vote may be lost; do not vote with this key again"
                 )
-        return tuple(records), offset
-
-    def _payload(self, content: bytes, offset: int) -> memoryview | None:
-        """The payload of a good frame at `offset`, or None."""
-        start = offset + FRAME_HEAD.size
-        if start > len(content):
-            return None
-        length, checksum = FRAME_HEAD.unpack_from(content, offset)
-        if not 0 < length <= min(FRAME_BYTES_MAX, len(content) - start):
-            return None
-        payload = memoryview(content)[start : start + length]
-        return payload if self._sum(offset, payload) == checksum else None
+        return records, offset
 
     def _failed(self, what: str, error: OSError) -> StorageError:
         return StorageError(f"{self._path}: {what}: {error.strerror or error}")
-
-
-def _records(payload: memoryview) -> Iterator[bytes]:
-    offset = 0
-    while offset < len(payload):
-        (length,) = RECORD_HEAD.unpack_from(payload, offset)
-        offset += RECORD_HEAD.size
-        yield bytes(payload[offset : offset + length])
-        offset += length
