@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
-from demesh.broker.codec import Packet, Publish
-from demesh.broker.limits import Limits
+from demesh.broker.codec import Packet, Publish, encode
+from demesh.broker.limits import Limits, Reason
 from demesh.broker.machine import Broker, Effect, Transmit
 from demesh.ports import Instant
 from demesh_sim.client import Client
 from demesh_sim.heap import Alarm, Heap
-from demesh_sim.links import Pipe, Profile
+from demesh_sim.links import Pipe, Profile, line_bytes
 
 PPM = 1_000_000
 
@@ -45,14 +45,16 @@ class Connection:
         self.number = number
         self.client = client
         chance = network.chance
-        self.up: Pipe[Packet | None] = Pipe(heap, chance, profile, self._at_broker)
-        self.down: Pipe[Packet | None] = Pipe(heap, chance, profile, self._at_client)
+        self.up: Pipe[Packet | None] = Pipe(heap, chance, profile, self._at_broker, _on_line)
+        self.down: Pipe[Packet | None] = Pipe(heap, chance, profile, self._at_client, _on_line)
 
     def send(self, packet: Packet) -> None:
         """Put a packet under way to the broker, now and then twice."""
-        self.up.send(packet)
+        room = self.up.send(packet)
         if isinstance(packet, Publish) and packet.qos and self._network.doubles():
-            self.up.send(replace(packet, dup=True))
+            room = room and self.up.send(replace(packet, dup=True))
+        if not room:
+            self._network.overflow(self)
 
     def close(self) -> None:
         """The client hangs up: what it sent still arrives, nothing comes back."""
@@ -174,6 +176,13 @@ class Network:
         self.packets += 1
         self._perform(broker.receive(number, packet, self._heap.now))
 
+    def overflow(self, connection: Connection) -> None:
+        """More waits for a line than a sender may hold: as a real broker does, hang up on it."""
+        connection.cut()
+        connection.client.lost()
+        if self._at_broker.pop(connection.number, None) is not None and self.broker is not None:
+            self._perform(self.broker.close(connection.number, Reason.SLOW, self._heap.now))
+
     def forget(self, connection: Connection) -> None:
         """The client's end is gone."""
         self._of_client.pop(connection.client, None)
@@ -196,8 +205,8 @@ class Network:
         for effect in effects:
             if isinstance(effect, Transmit):
                 connection = self._at_broker.get(effect.conn)
-                if connection is not None:
-                    connection.down.send(effect.packet)
+                if connection is not None and not connection.down.send(effect.packet):
+                    self.overflow(connection)
             else:
                 connection = self._at_broker.pop(effect.conn, None)
                 if connection is not None:
@@ -212,3 +221,8 @@ class Network:
 
     def _start_broker(self) -> None:
         self.broker = Broker(self._limits, self._heap.now)
+
+
+def _on_line(packet: Packet | None) -> int:
+    """A packet's bytes on the line, with the headers of its segments; the end is a bare one."""
+    return line_bytes(0 if packet is HANGUP else len(encode(packet)))

@@ -5,13 +5,23 @@ from random import Random
 
 import pytest
 
+from demesh.broker.limits import Reason
 from demesh.ports import MILLISECOND, SECOND, Publish
 from demesh_sim.client import Client, Phase
 from demesh_sim.heap import Heap
-from demesh_sim.links import PART, PROFILES, Pipe, Profile
+from demesh_sim.links import (
+    HEADER_BYTES,
+    PART,
+    PROFILES,
+    QUEUE_BYTES_MAX,
+    Pipe,
+    Profile,
+    line_bytes,
+)
 from demesh_sim.network import Network
 
 LAN = PROFILES["wifi"]
+MEGABIT = Profile("a line and no way", 0, 0, rate_bit_s=1_000_000)  # 125 bytes a millisecond
 
 
 @dataclass
@@ -42,6 +52,20 @@ def join(network: Network, name: str, *filters: str) -> tuple[Client, Ear]:
     return client, ear
 
 
+def free(_: object) -> int:
+    raise AssertionError("a link without a rate asks nobody how long a packet is")
+
+
+def line() -> tuple[Heap, Pipe[int], list[tuple[int, int]]]:
+    """A pipe whose packets are their own sizes, and what comes out of it: (at ms, bytes)."""
+    heap, arrived = Heap(), []
+
+    def arrive(size: int) -> None:
+        arrived.append((heap.now // MILLISECOND, size))
+
+    return heap, Pipe(heap, Random(3), MEGABIT, arrive, lambda size: size), arrived
+
+
 def run(heap: Heap, seconds: int) -> None:
     heap.run(heap.now + seconds * SECOND)
 
@@ -61,7 +85,7 @@ def test_half_of_all_latencies_are_below_p50_and_one_in_a_hundred_above_p99(
 
 def test_a_link_keeps_the_order_of_what_it_carries_whatever_the_latencies() -> None:
     heap, arrived = Heap(), []
-    pipe = Pipe(heap, Random(3), PROFILES["lte-m"], lambda n: arrived.append((heap.now, n)))
+    pipe = Pipe(heap, Random(3), PROFILES["lte-m"], lambda n: arrived.append((heap.now, n)), free)
     for number in range(200):
         heap.at(number * MILLISECOND, lambda number=number: pipe.send(number))
     heap.run(60 * SECOND)
@@ -71,7 +95,9 @@ def test_a_link_keeps_the_order_of_what_it_carries_whatever_the_latencies() -> N
 
 def test_a_stalled_link_holds_everything_and_then_delivers_it_in_one_burst() -> None:
     heap, arrived = Heap(), []
-    pipe = Pipe(heap, Random(3), PROFILES["ethernet"], lambda n: arrived.append((heap.now, n)))
+    pipe = Pipe(
+        heap, Random(3), PROFILES["ethernet"], lambda n: arrived.append((heap.now, n)), free
+    )
     pipe.send(0)
     pipe.stall(5 * SECOND)
     heap.at(SECOND, lambda: pipe.send(1))
@@ -81,9 +107,98 @@ def test_a_stalled_link_holds_everything_and_then_delivers_it_in_one_burst() -> 
     assert arrived == [(5 * SECOND, 0), (5 * SECOND, 1)]
 
 
+def test_on_a_line_with_a_rate_each_packet_waits_for_the_bytes_of_all_before_it() -> None:
+    heap, pipe, arrived = line()
+    assert all(pipe.send(size) for size in (1250, 125, 2500))
+    heap.at(50 * MILLISECOND, lambda: pipe.send(125))  # by then the line is free again
+    heap.run(SECOND)
+    assert arrived == [(10, 1250), (11, 125), (31, 2500), (51, 125)]
+
+
+def test_a_line_carries_no_more_than_its_rate_however_small_the_packets() -> None:
+    heap, arrived = Heap(), []
+    odd = Profile("odd", 0, 0, rate_bit_s=999_983)
+    pipe = Pipe(heap, Random(3), odd, lambda _: arrived.append(heap.now), lambda size: size)
+    for _ in range(10_000):
+        pipe.send(1)
+    heap.run(SECOND)
+    assert 80_000 * SECOND <= arrived[-1] * odd.rate_bit_s < 80_000 * SECOND * 1001 // 1000
+
+
+def test_after_a_stall_a_line_goes_on_where_it_stopped_at_its_rate() -> None:
+    heap, pipe, arrived = line()
+    pipe.send(1250)
+    pipe.send(1250)
+    heap.run(15 * MILLISECOND)
+    pipe.stall(100 * MILLISECOND)
+    pipe.stall(115 * MILLISECOND)
+    pipe.stall(90 * MILLISECOND)  # less than it is stalled anyway
+    heap.at(50 * MILLISECOND, lambda: pipe.send(125))
+    heap.run(SECOND)
+    assert arrived == [(10, 1250), (120, 1250), (121, 125)]
+
+
+def test_a_queue_takes_what_fits_and_has_room_again_when_it_was_carried() -> None:
+    heap, pipe, arrived = line()
+    assert pipe.send(QUEUE_BYTES_MAX - 125)
+    assert not pipe.send(126)
+    assert pipe.send(125)
+    assert not pipe.send(1)
+    heap.run(120 * SECOND)
+    assert pipe.send(QUEUE_BYTES_MAX)
+    assert [size for _, size in arrived] == [QUEUE_BYTES_MAX - 125, 125]
+
+
+def test_a_packet_pays_for_the_headers_of_its_segments() -> None:
+    sizes = (0, 1, 1448, 1449, 3000)
+    assert [line_bytes(n) - n for n in sizes] == [HEADER_BYTES * n for n in (1, 1, 1, 2, 3)]
+
+
+def test_through_a_broker_a_message_pays_on_the_line_of_its_sender_and_of_each_receiver() -> None:
+    heap, network = world(profile=MEGABIT)
+    alice, _ = join(network, "alice")
+    at: list[int] = []
+    for name in ("bob", "carol"):
+        network.join(name, ("t/#",), ("w", b""), lambda _: None, lambda *_: at.append(heap.now))
+    run(heap, 2)
+    began = heap.now
+    alice.publish(Publish("t/x", bytes(1000)))
+    run(heap, 1)
+    # Fixed header 3, topic 2 + 3, packet id 2, payload, headers: 1,062 bytes, 8.496 ms, twice. Both
+    # receivers have a line of their own.
+    assert [taken - began for taken in at] == [2 * 8_496_000] * 2
+
+
+def test_who_cannot_take_what_is_sent_to_him_is_cut_off_and_comes_back() -> None:
+    heap, network = world(profile=MEGABIT)
+    bob, ear = join(network, "bob")
+    senders = [join(network, f"sender-{n}", "nothing")[0] for n in range(20)]
+    run(heap, 2)
+    assert network.broker is not None
+    for _ in range(10):  # 12 MB for a line that takes 8.4 MB of queue
+        for sender in senders:
+            sender.publish(Publish("t/x", bytes(60_000), qos=0))
+    run(heap, 10)
+    assert network.broker.counters.closed == {Reason.SLOW: 1}
+    run(heap, 5)
+    assert ear.links == [True, False, True]
+    assert bob.phase is Phase.UP
+
+
+def test_a_sender_whose_line_takes_no_more_loses_its_connection_and_comes_back() -> None:
+    heap, network = world(profile=MEGABIT)
+    alice, ear = join(network, "alice")
+    run(heap, 2)
+    for _ in range(200):
+        alice.publish(Publish("t/x", bytes(60_000), qos=0))
+    assert alice.phase is Phase.DOWN
+    run(heap, 10)
+    assert ear.links == [True, False, True]
+
+
 def test_what_is_under_way_when_a_link_is_cut_never_arrives() -> None:
     heap, arrived = Heap(), []
-    pipe = Pipe(heap, Random(3), LAN, arrived.append)
+    pipe = Pipe(heap, Random(3), LAN, arrived.append, free)
     pipe.send(0)
     pipe.cut()
     pipe.send(1)
