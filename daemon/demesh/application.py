@@ -11,7 +11,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from demesh.ledger.events import Claimed, Closing, Event, Opened, Settled, Transferred
+from demesh.ledger.events import Claimed, Closing, Enrolled, Event, Opened, Settled, Transferred
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Channel
@@ -189,7 +189,9 @@ class Application:
         """What became of a device's channels in a final block."""
         facts = []
         for event in events:
-            if isinstance(event, Transferred) or device not in (event.payer, event.payee):
+            if isinstance(event, Transferred | Enrolled):
+                continue
+            if device not in (event.payer, event.payee):
                 continue
             channel = self.ledger.channel(event.channel)
             facts.append(_fact(event.channel, channel) if channel else _gone(event))

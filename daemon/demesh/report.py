@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
-from demesh.ledger.events import Event, Settled
+from demesh.ledger.events import Enrolled, Event, Settled
 from demesh.ledger.state import Result
 from demesh.membership.directory import Directory, Member
 from demesh.membership.presence import Presence
@@ -180,7 +180,7 @@ class Report:
         return [Observe("decision", document)]
 
     def ledger(self, block: Block, events: Sequence[Event]) -> list[Effect]:
-        """What a block did to money."""
+        """What a block did to money and members."""
         if not events:
             return []
         listed: list[Json] = [self._event(event) for event in events]
@@ -195,11 +195,9 @@ class Report:
 
     def _event(self, event: Event) -> Json:
         name = self._directory.name
-        document: dict[str, Json] = {
-            "event": type(event).__name__.lower(),
-            "from": name(event.payer),
-            "to": name(event.payee),
-        }
+        document: dict[str, Json] = {"event": type(event).__name__.lower()}
+        if not isinstance(event, Enrolled):
+            document |= {"from": name(event.payer), "to": name(event.payee)}
         for field in fields(event):
             value = getattr(event, field.name)
             if field.name == "shares":

@@ -10,15 +10,18 @@ from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import AccountKind, Result
 from demesh.wire.frame import Binding, seal_statement
-from demesh.wire.identity import device_id
+from demesh.wire.identity import approve_member, certify_device, device_id, mesh_id
 from demesh.wire.kinds import Kind, Reject
 from demesh.wire.messages import (
     Claim,
     Close,
+    DeviceCertificate,
     GenesisAccount,
     GenesisBody,
+    GenesisDevice,
     OpBody,
     OpenChannel,
+    SetMember,
     Split,
     Transfer,
     Voucher,
@@ -40,9 +43,37 @@ ANN, BEN, CEM, DORA, COMMONS = (IDS[name] for name in NAMES)
 STRANGER = b"\xee" * 16
 AGREEMENT = b"\xaa" * 16
 
+OWNERS = ("ann", "ben", "cem")
+
+
+def key_of(what: str) -> SigningKey:
+    """A key that follows from its name."""
+    return SigningKey(blake2b(what.encode(), digest_size=32).digest())
+
+
+def public(what: str) -> bytes:
+    return bytes(key_of(what).verify_key)
+
+
+def certificate(
+    device: str, owner: str, vote: str = "", name: str = "", device_class: str = "meter"
+) -> DeviceCertificate:
+    """A certificate by an owner of the street; its keys follow from the words, or from its name."""
+    vote_key = public(vote or f"{device} votes")
+    return certify_device(KEYS[owner], name or device, device_class, public(device), vote_key)
+
+
+def device(name: str) -> bytes:
+    """The id of the device whose key follows from this name."""
+    return device_id(public(name))
+
+
+FOUNDING = (("roof", "ann", 2), ("attic", "ben", 1), ("cellar", "cem", 0), ("yard", "ann", 1))
+"""The founding devices, their owners and weights."""
+
 
 def genesis_body(floor: int = FLOOR, commons_ppm: int = COMMONS_PPM) -> GenesisBody:
-    """Four accounts with credit and a commons without."""
+    """Three owners with four devices; four accounts with credit and a commons without."""
     accounts = [GenesisAccount(id, id, AccountKind.OWNER, floor) for id in (ANN, BEN, CEM, DORA)]
     return GenesisBody(
         name="street",
@@ -50,13 +81,21 @@ def genesis_body(floor: int = FLOOR, commons_ppm: int = COMMONS_PPM) -> GenesisB
         nonce=b"nonce...",
         time_s=START_S,
         rules_version=1,
-        owners=(bytes(KEYS["ann"].verify_key),),
-        owner_names=("ann",),
-        devices=(),
+        owners=tuple(bytes(KEYS[owner].verify_key) for owner in OWNERS),
+        owner_names=OWNERS,
+        devices=_FOUNDING_DEVICES,
         accounts=(*accounts, GenesisAccount(COMMONS, COMMONS, AccountKind.COMMONS, 0)),
         commons=COMMONS,
         commons_ppm=commons_ppm,
     )
+
+
+_FOUNDING_DEVICES = tuple(
+    GenesisDevice(certificate(name, owner), weight) for name, owner, weight in FOUNDING
+)
+
+MESH = Binding(mesh_id(genesis_body()), genesis_body().generation)
+"""What approvals are bound to."""
 
 
 def new_validator() -> Validator:
@@ -132,6 +171,19 @@ def closing(signer: bytes, channel: bytes, frame: bytes = b"", **options: int) -
     return signed(signer, Close(channel, frame), **options)
 
 
+def enrolling(
+    held: DeviceCertificate,
+    weight: int = 1,
+    serial: int = 1,
+    approvers: tuple[str, ...] = ("ann", "ben"),
+    submitter: bytes = ANN,
+    **options: int,
+) -> SignedOp:
+    """A MEMBER op with the approvals of these owners."""
+    approvals = [approve_member(KEYS[one], MESH, held, weight, serial) for one in approvers]
+    return signed(submitter, SetMember(held, weight, serial, tuple(approvals)), **options)
+
+
 class Book:
     """A ledger that goes on block by block, for tests that read as a story."""
 
@@ -139,13 +191,14 @@ class Book:
         self.ledger = Ledger.genesis(genesis_body()) if ledger is None else ledger
         self.time_s = START_S
         self.events: tuple[object, ...] = ()
+        self.closing = False
 
     def block(self, *ops: SignedOp, after_s: int = 1) -> tuple[Result, ...]:
         """Apply a block `after_s` seconds after the last one; its results."""
         self.time_s += after_s
         applied = self.ledger.apply(ops, self.time_s, open_voucher)
         self.ledger = applied.ledger
-        self.events = applied.events
+        self.events, self.closing = applied.events, applied.closing
         return applied.results
 
     def open(self, op: SignedOp) -> bytes:

@@ -7,6 +7,7 @@ in time (`d`, `f`) follow from channels and receipts here, so that no rule can f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,14 +15,21 @@ from demesh.ledger.state import (
     ACCOUNTS,
     CHANNELS,
     DUE,
+    ELECTORATE,
     FORGET,
     MARK,
+    MEMBERS,
+    OWNERS,
     PARAMETERS,
     QUOTAS,
     RECEIPTS,
     TIME_S_MAX,
     Account,
     Channel,
+    Elector,
+    Electorate,
+    Membership,
+    Owner,
     Parameters,
     Quota,
     Receipt,
@@ -50,6 +58,8 @@ class Draft:
         self._trie = trie
         self._dirty: dict[bytes, Record | None] = {}
         self._touched: dict[bytes, None] = {}
+        self._enrolled: dict[bytes, None] = {}
+        self.enrolments = 0  # MEMBER ops of this block that were answered (R-LED-26)
         parameters = self._get(PARAMETERS, Parameters)
         assert parameters is not None, "a ledger has parameters from its genesis on"
         self.time_s = max(parameters.time_s, min(time_s, TIME_S_MAX))
@@ -71,6 +81,55 @@ class Draft:
         balance = account.balance + amount
         assert amount >= 0 or balance >= account.floor, "R-LED-2: below the floor"
         self._put(ACCOUNTS + id, replace(account, balance=balance))
+
+    def open_account(self, id: bytes, account: Account) -> None:
+        """A new account."""
+        assert self.account(id) is None, "an account is opened once"
+        self._put(ACCOUNTS + id, account)
+
+    # -- members ------------------------------------------------------------------------------
+
+    @property
+    def electorate(self) -> Electorate:
+        """Who votes in the epoch of this block."""
+        electorate = self._get(ELECTORATE, Electorate)
+        assert electorate is not None, "a ledger has voters from its genesis on"
+        return electorate
+
+    def put_electorate(self, electorate: Electorate) -> None:
+        """Begin the next epoch."""
+        self._put(ELECTORATE, electorate)
+
+    def owners(self) -> dict[bytes, Owner]:
+        """Every owner of the mesh by id."""
+        return dict(self._table(OWNERS, Owner))
+
+    def member(self, device: bytes) -> Membership | None:
+        """What a device is in the mesh, if it is a member."""
+        return self._get(MEMBERS + device, Membership)
+
+    def members(self) -> Iterator[tuple[bytes, Membership]]:
+        """Every (device, membership), ascending by device."""
+        return self._table(MEMBERS, Membership)
+
+    def put_member(self, device: bytes, membership: Membership) -> None:
+        """Set what a device is in the mesh."""
+        self._enrolled[device] = None
+        self._put(MEMBERS + device, membership)
+
+    def voters(self) -> tuple[Elector, ...]:
+        """Who would vote in the next epoch if the block ended here, in their order (R-LED-27)."""
+        if not self._enrolled:
+            return self.electorate.voters
+        held = [elector.device for elector in self.electorate.voters]
+        coming = sorted(self._enrolled.keys() - set(held))
+        electors = []
+        for device in (*held, *coming):
+            member = self.member(device)
+            assert member is not None, "voters are members"
+            if member.weight:
+                electors.append(Elector(device, member.certificate.vote_key, member.weight))
+        return tuple(electors)
 
     # -- channels -----------------------------------------------------------------------------
 
@@ -158,6 +217,13 @@ class Draft:
                 break
             found.append(subject_of(key))
         return found
+
+    def _table(self, table: bytes, cls: type[R]) -> Iterator[tuple[bytes, R]]:
+        self._flush()
+        for key, value in self._trie.items(table):
+            record = open_record(cls, value)
+            assert record is not None
+            yield key[1:], record
 
     def _flush(self) -> None:
         for key, record in self._dirty.items():

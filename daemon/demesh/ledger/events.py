@@ -1,4 +1,4 @@
-"""What a block did to money, for people and for the subsystems: facts, never orders.
+"""What a block did to money and members, for people and subsystems: facts, never orders.
 
 Amounts are micro-credits, times are mesh time in seconds, ids are bytes.
 """
@@ -82,4 +82,15 @@ class Settled:
     why: Cause
 
 
-Event = Transferred | Opened | Claimed | Closing | Settled
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A device is a member of this weight now: a new one, or one that changed."""
+
+    device: bytes
+    owner: bytes
+    name: str
+    weight: int
+    serial: int
+
+
+Event = Transferred | Opened | Claimed | Closing | Settled | Enrolled

@@ -1,35 +1,47 @@
 """The ledger: a value that finalized blocks turn into the next value, the same on every device.
 
 R-LED-18  A block is applied in this order: mesh time (never back), its ops as listed, the channels
-          whose time has come, ops to forget. So a claim in the block that settles a channel counts.
+          whose time has come, ops to forget, the epoch. So a claim in the block that settles a
+          channel counts.
 R-LED-19  A block settles at most SETTLED_MAX channels and forgets at most FORGOTTEN_MAX ops, the
           longest due first; the rest stays due and is the next block's.
 R-LED-20  Genesis: every account starts with balance 0. Account ids are distinct, floors are within
-          R-LED-2, the commons has an account, and commons_ppm <= COMMONS_PPM_MAX.
+          R-LED-2, the commons has an account, commons_ppm <= COMMONS_PPM_MAX, and rules_version is
+          RULES_VERSION. Its devices are members of serial 0; those with a weight are the voters of
+          epoch 0, in its order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from demesh.ledger.channels import OpenVoucher, settle_due
 from demesh.ledger.draft import Changes, Draft
 from demesh.ledger.events import Event
+from demesh.ledger.membership import close_epoch
 from demesh.ledger.ops import REMEMBERED_MAX, VALIDITY_S_MAX, SignedOp, execute
 from demesh.ledger.state import (
     ACCOUNTS,
     AMOUNT_MAX,
     CHANNELS,
     DUE,
+    ELECTORATE,
     FORGET,
     KEY_BYTES,
+    MEMBERS,
+    OWNERS,
     PARAMETERS,
     QUOTAS,
     RECEIPTS,
+    RULES_VERSION,
     Account,
     Channel,
+    Elector,
+    Electorate,
+    Membership,
+    Owner,
     Parameters,
     Quota,
     Receipt,
@@ -40,6 +52,7 @@ from demesh.ledger.state import (
     time_of,
 )
 from demesh.ledger.trie import Trie
+from demesh.wire.identity import device_id, mesh_id
 from demesh.wire.messages import GenesisBody
 
 # As many channels as a block of 64 KiB can open, so settling keeps up with opening.
@@ -56,16 +69,20 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a block did: the next ledger, a result per op, records to store, facts to tell."""
+    """What a block did: the next ledger, a result per op, records to store, facts to tell.
+
+    `closing`: the voters changed, so this block is the last of its epoch that may have ops.
+    """
 
     ledger: Ledger
     results: tuple[Result, ...]
     changes: Changes
     events: tuple[Event, ...]
+    closing: bool
 
 
 class Ledger:
-    """An immutable state of all money. Keep as many as there are unfinalized blocks: they share."""
+    """An immutable state of money and members; one per unfinalized block, for they share."""
 
     __slots__ = ("_trie",)
 
@@ -74,7 +91,15 @@ class Ledger:
 
     @classmethod
     def genesis(cls, body: GenesisBody) -> Ledger:
-        """The ledger at height 0 (R-LED-20); ValueError says what is wrong with the genesis."""
+        """The ledger at height 0 (R-LED-20) of a body that keeps R-ID-1 to R-ID-6.
+
+        ValueError says what is wrong with it.
+        """
+        if body.rules_version != RULES_VERSION:
+            raise ValueError(
+                f"genesis: expected rules_version {RULES_VERSION}, got {body.rules_version}; "
+                "install the Demesh that this mesh was founded with, or found the mesh anew"
+            )
         ids = [account.id for account in body.accounts]
         if len(set(ids)) != len(ids):
             raise ValueError("genesis: two accounts have the same id")
@@ -97,7 +122,7 @@ class Ledger:
         for account in body.accounts:
             record = Account(account.owner, account.kind, 0, account.floor)
             trie = trie.set(ACCOUNTS + account.id, seal(record))
-        return cls(trie)
+        return cls(trie.updated(_founding_members(body)))
 
     @classmethod
     def restore(cls, records: Iterable[tuple[bytes, bytes]]) -> Ledger:
@@ -110,8 +135,9 @@ class Ledger:
             if len(key) != KEY_BYTES.get(key[:1]):
                 raise ValueError(f"not a key of the ledger: {key.hex()}")
             trie = trie.set(key, value)
-        if trie.get(PARAMETERS) is None:
-            raise ValueError("the ledger's records are incomplete: no parameters")
+        for key, what in ((PARAMETERS, "parameters"), (ELECTORATE, "voters")):
+            if trie.get(key) is None:
+                raise ValueError(f"the ledger's records are incomplete: no {what}")
         return cls(trie)
 
     @property
@@ -140,8 +166,9 @@ class Ledger:
         events.extend(settle_due(draft, SETTLED_MAX))
         for id in draft.stale_ops(FORGOTTEN_MAX):
             draft.forget(id)
+        closing = close_epoch(draft)
         trie, changes = draft.finish()
-        return Applied(Ledger(trie), tuple(results), changes, tuple(events))
+        return Applied(Ledger(trie), tuple(results), changes, tuple(events), closing)
 
     def includable(self, op: SignedOp, time_s: int) -> bool:
         """Whether a block of mesh time `time_s` would record an answer to this op (R-LED-5 - 7)."""
@@ -166,6 +193,25 @@ class Ledger:
     def channels(self) -> tuple[tuple[bytes, Channel], ...]:
         """Every (id, open channel), ascending by id."""
         return self._table(CHANNELS, Channel)
+
+    @property
+    def electorate(self) -> Electorate:
+        """Who votes in the epoch of the next block; `epoch` rises with every closing block."""
+        electorate = self._get(ELECTORATE, Electorate)
+        assert electorate is not None, "a ledger has voters from its genesis on"
+        return electorate
+
+    def member(self, device: bytes) -> Membership | None:
+        """What a device is in the mesh; None if it is no member."""
+        return self._get(MEMBERS + device, Membership)
+
+    def members(self) -> tuple[tuple[bytes, Membership], ...]:
+        """Every (device, membership), ascending by device."""
+        return self._table(MEMBERS, Membership)
+
+    def owners(self) -> tuple[tuple[bytes, Owner], ...]:
+        """Every (id, owner), ascending by id."""
+        return self._table(OWNERS, Owner)
 
     def result(self, op: bytes) -> Result | None:
         """The recorded answer to an op; None if it was never included, or is forgotten."""
@@ -207,3 +253,17 @@ class Ledger:
             assert record is not None
             rows.append((key[1:], record))
         return tuple(rows)
+
+
+def _founding_members(body: GenesisBody) -> Iterator[tuple[bytes, bytes]]:
+    """Owners, members and the voters of epoch 0, as (key, record) (R-LED-20)."""
+    for key, name in zip(body.owners, body.owner_names, strict=True):
+        yield OWNERS + device_id(key), seal(Owner(key, name))
+    voters = []
+    for device in body.devices:
+        id = device_id(device.certificate.device_key)
+        yield MEMBERS + id, seal(Membership(device.certificate, device.weight, 0))
+        if device.weight:
+            voters.append(Elector(id, device.certificate.vote_key, device.weight))
+    electorate = Electorate(mesh_id(body), body.generation, 0, RULES_VERSION, tuple(voters))
+    yield ELECTORATE, seal(electorate)

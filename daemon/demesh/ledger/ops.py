@@ -8,7 +8,7 @@ R-LED-6  An op whose valid_until is behind mesh time is EXPIRED, and never anyth
          recorded, its answer would have to be remembered for as long.
 R-LED-7  A result is forgotten once mesh time has passed valid_until, when the op can only be
          EXPIRED. At most REMEMBERED_MAX ops of a signer are remembered; one more gets QUOTA, which
-         is not recorded and the one answer that is not final.
+         like any answer that is not final is not recorded.
 R-LED-8  An op does all it asks for, or nothing but record its result.
 R-LED-9  TRANSFER moves `amount` (at least 1) from the signer's account to another existing one; the
          signer's never falls below its floor.
@@ -22,8 +22,9 @@ from typing import assert_never
 from demesh.ledger.channels import OpenVoucher, Outcome, claim, close_channel, open_channel
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Event, Transferred
+from demesh.ledger.membership import set_member
 from demesh.ledger.state import Result
-from demesh.wire.messages import Claim, Close, OpBody, OpenChannel, Transfer
+from demesh.wire.messages import Claim, Close, OpBody, OpenChannel, SetMember, Transfer
 
 # Long enough for a device that lost its network for an evening to have its op included on return;
 # every day more is another day of op ids in every device's memory.
@@ -59,7 +60,8 @@ def execute(
         return Result.VALIDITY, ()
     outcome = _dispatch(draft, op, open_voucher)
     result, events = (outcome, ()) if isinstance(outcome, Result) else (Result.OK, outcome)
-    draft.remember(op.id, op.signer, op.valid_until_s, result)
+    if result.final:
+        draft.remember(op.id, op.signer, op.valid_until_s, result)
     return result, events
 
 
@@ -89,5 +91,7 @@ def _dispatch(draft: Draft, op: SignedOp, open_voucher: OpenVoucher) -> Outcome:
             return claim(draft, op.body, open_voucher)
         case Close():
             return close_channel(draft, op.signer, op.body, open_voucher)
+        case SetMember():
+            return set_member(draft, op.signer, op.body)
         case _:
             assert_never(op.body)

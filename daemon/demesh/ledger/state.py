@@ -10,9 +10,12 @@ R-LED-4  A record is the deterministic CBOR array of its fields, under a key of 
              c channel[16]                        Channel
              d settles_s[8] channel[16]           empty: order in which channels fall due
              f valid_until_s[8] op[32]            empty: order in which ops are forgotten
+             k owner[16]                          Owner
+             m device[16]                         Membership
              o op[32]                             Receipt
              p                                    Parameters
              q signer[16]                         Quota
+             v                                    Electorate
          Times in keys are big-endian, so that the order of keys is the order in time.
 """
 
@@ -24,8 +27,24 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar, cast
 
-from demesh.wire.messages import Split
-from demesh.wire.schema import U8, U32, U53, Bounds, Id, Signed53, decode, encode
+from demesh.wire.identity import VOTERS_MAX
+from demesh.wire.messages import DeviceCertificate, Split
+from demesh.wire.schema import (
+    U8,
+    U32,
+    U53,
+    Bounds,
+    Digest,
+    Id,
+    Name,
+    PublicKey,
+    Signed53,
+    decode,
+    encode,
+)
+
+# The rules of state and ops that this code keeps; another number is another ledger.
+RULES_VERSION = 1
 
 AMOUNT_MAX = 2**53 - 1
 TIME_S_MAX = 2**53 - 1
@@ -43,7 +62,7 @@ class AccountKind(IntEnum):
 
 
 class Result(IntEnum):
-    """What became of an op. Every answer but QUOTA is final: that op never has another one."""
+    """What became of an op. VALIDITY, QUOTA and CROWDED put it off, any other answer is final."""
 
     OK = 0
     EXPIRED = 1  # valid_until is behind mesh time
@@ -64,11 +83,24 @@ class Result(IntEnum):
     NOTHING = 16  # the claim raises nothing
     PARTY = 17  # only payer and payee close a channel
     CLOSING = 18  # the window runs already
+    CROWDED = 19  # the block has answered its MEMBER ops; the same op may be included later
+    SERIAL = 20  # not one more than the member's serial
+    OWNER = 21  # the certificate's owner is none of the mesh, or not the member's
+    UNCHANGED = 22  # the device has just this certificate and weight
+    KEY = 23  # another member or an owner has one of its keys
+    NAME = 24  # another member or an owner is called so
+    MEMBERS = 25  # the mesh has MEMBERS_MAX members
+    VOTERS = 26  # no voter would be left, or more than VOTERS_MAX be there
+    WEIGHT = 27  # the voters' weight would pass WEIGHT_MAX
+    APPROVER = 28  # an approval by no owner, or a second one of an owner
+    MAJORITY = 29  # too few owners approve
+    CERTIFICATE = 30  # the certificate does not hold
+    APPROVAL = 31  # the signature of an approval does not hold
 
     @property
     def final(self) -> bool:
         """Whether this op can never get another answer."""
-        return self is not Result.QUOTA
+        return self not in (Result.VALIDITY, Result.QUOTA, Result.CROWDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +177,66 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """A founding owner."""
+
+    key: PublicKey
+    name: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What a device is in the mesh; weight 0 observes. `serial` counts its MEMBER ops."""
+
+    certificate: DeviceCertificate
+    weight: U32
+    serial: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Elector:
+    """A voter of an epoch: a device, the key it votes with, and what its vote weighs."""
+
+    device: Id
+    vote_key: PublicKey
+    weight: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Electorate:
+    """Who votes in the epoch of the next block, by voter number; and what their votes bind."""
+
+    mesh_id: Digest
+    generation: U32
+    epoch: U32
+    rules_version: U32
+    voters: Annotated[tuple[Elector, ...], Bounds(1, VOTERS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """An entry of an order in time: all it has to say is in its key."""
 
 
-Record = Account | Channel | Receipt | Parameters | Quota | Mark
+Record = Account | Channel | Receipt | Parameters | Quota | Owner | Membership | Electorate | Mark
 
 ACCOUNTS, CHANNELS, RECEIPTS, QUOTAS = b"a", b"c", b"o", b"q"
 DUE, FORGET = b"d", b"f"
-PARAMETERS = b"p"
+OWNERS, MEMBERS = b"k", b"m"
+PARAMETERS, ELECTORATE = b"p", b"v"
 
-KEY_BYTES = {b"a": 17, b"c": 17, b"d": 25, b"f": 41, b"o": 33, b"p": 1, b"q": 17}
+KEY_BYTES = {
+    ACCOUNTS: 17,
+    CHANNELS: 17,
+    DUE: 25,
+    FORGET: 41,
+    OWNERS: 17,
+    MEMBERS: 17,
+    RECEIPTS: 33,
+    PARAMETERS: 1,
+    QUOTAS: 17,
+    ELECTORATE: 1,
+}
 """The length of every key of a table, its letter included (R-LED-4)."""
 
 MARK = Mark()

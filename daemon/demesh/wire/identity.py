@@ -15,9 +15,9 @@ from functools import lru_cache
 import cbor2
 from nacl.signing import SigningKey
 
-from demesh.wire.frame import Sign
+from demesh.wire.frame import Binding, Sign
 from demesh.wire.keys import ID_BYTES, device_id, is_public_key, signed_by, signer
-from demesh.wire.messages import DeviceCertificate, Genesis, GenesisBody
+from demesh.wire.messages import Approval, DeviceCertificate, Genesis, GenesisBody
 from demesh.wire.schema import decode, encode
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -28,8 +28,13 @@ PPM = 1_000_000
 # with 31 voters, and more devices than that observe or form a neighbourhood of their own.
 VOTERS_MAX = 128
 
+# The weight of all voters together: a sum fits the integers that single weights fit.
+WEIGHT_MAX = 2**32 - 1
+
 __all__ = [
+    "approve_member",
     "certify_device",
+    "check_approval",
     "check_certificate",
     "check_genesis",
     "device_id",
@@ -44,6 +49,7 @@ __all__ = [
 
 _VALUE_OF = {character: value for value, character in enumerate(ALPHABET)}
 _CERTIFICATE_DOMAIN = "demesh device certificate 1"
+_MEMBER_DOMAIN = "demesh member 1"
 _GENESIS_DOMAIN = "demesh genesis 1"
 
 # -- ids ------------------------------------------------------------------------------------------
@@ -136,6 +142,45 @@ def _certified_bytes(certificate: DeviceCertificate) -> bytes:
     return cbor2.dumps(fields, canonical=True)
 
 
+# -- membership -----------------------------------------------------------------------------------
+
+
+def approve_member(
+    owner: SigningKey, binding: Binding, certificate: DeviceCertificate, weight: int, serial: int
+) -> Approval:
+    """An owner's word that a device is to be a member of this weight, as its change `serial`."""
+    signature = signer(owner)(_member_bytes(binding, certificate, weight, serial))
+    return Approval(device_id(bytes(owner.verify_key)), signature)
+
+
+def check_approval(
+    approval: Approval,
+    owner_public_key: bytes,
+    binding: Binding,
+    certificate: DeviceCertificate,
+    weight: int,
+    serial: int,
+) -> bool:
+    """Whether this owner signed just this membership in this mesh (R-WIRE-5)."""
+    return approval.owner == device_id(owner_public_key) and signed_by(
+        owner_public_key, _member_bytes(binding, certificate, weight, serial), approval.signature
+    )
+
+
+def _member_bytes(
+    binding: Binding, certificate: DeviceCertificate, weight: int, serial: int
+) -> bytes:
+    fields = [
+        _MEMBER_DOMAIN,
+        binding.mesh_id,
+        binding.generation,
+        encode(certificate),
+        weight,
+        serial,
+    ]
+    return cbor2.dumps(fields, canonical=True)
+
+
 # -- genesis --------------------------------------------------------------------------------------
 
 
@@ -220,6 +265,9 @@ def _check_devices(body: GenesisBody) -> None:
         raise ValueError(
             f"genesis: expected 1 to {VOTERS_MAX} devices with a weight above 0, got {voters}"
         )
+    total = sum(device.weight for device in body.devices)
+    if total > WEIGHT_MAX:
+        raise ValueError(f"genesis: the weights together are at most {WEIGHT_MAX}, got {total}")
 
 
 def _check_accounts(body: GenesisBody) -> None:

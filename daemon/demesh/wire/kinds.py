@@ -37,7 +37,7 @@ KIND_BYTES_MAX: dict[Kind, int] = {
     Kind.PROPOSAL: FRAME_BYTES_MAX,
     Kind.VOTE: 192,
     Kind.CERTIFICATE: 16 * 1024,
-    Kind.OP: 2048,
+    Kind.OP: 4096,
     Kind.VOUCHER: 256,
     Kind.CARD: 4096,
     Kind.ACCEPT: 512,

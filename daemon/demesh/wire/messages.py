@@ -202,6 +202,7 @@ class OpType(IntEnum):
     OPEN = 2
     CLAIM = 3
     CLOSE = 4
+    MEMBER = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,13 +241,36 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """An owner's signature over a device's membership (wire/identity.py makes and checks it)."""
+
+    owner: Id
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """Anyone: what a device is in the mesh from now on, approved by owners; weight 0 observes."""
+
+    certificate: DeviceCertificate
+    weight: U32
+    serial: U32
+    approvals: Annotated[tuple[Approval, ...], Bounds(1, 64)]
+
+
+# A frame of 4,096 bytes less its envelope. The longest op that must fit is a MEMBER op with the
+# approvals of 33 of 64 owners and the longest names: 3,455 bytes.
+OP_FIELDS_BYTES_MAX = 3_840
+
+
+@dataclass(frozen=True, slots=True)
 class Op:
     """The payload of an OP frame. `fields` is the encoded body for `type`."""
 
     type: OpType
     nonce: Nonce
     valid_until_s: U53
-    fields: Annotated[bytes, Bounds(0, 1024)]
+    fields: Annotated[bytes, Bounds(0, OP_FIELDS_BYTES_MAX)]
 
 
 OP_BODIES: dict[OpType, type] = {
@@ -254,9 +278,10 @@ OP_BODIES: dict[OpType, type] = {
     OpType.OPEN: OpenChannel,
     OpType.CLAIM: Claim,
     OpType.CLOSE: Close,
+    OpType.MEMBER: SetMember,
 }
 
-OpBody = Transfer | OpenChannel | Claim | Close
+OpBody = Transfer | OpenChannel | Claim | Close | SetMember
 
 # -- consensus ------------------------------------------------------------------------------------
 # Statements, votes, certificates, blocks and proposals are `demesh_consensus` types;
