@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from demesh.ledger import events, state
+from demesh.ledger import events, proof, state
 from demesh.ledger.events import Cause
 from demesh.ledger.state import Result
 from demesh.market import buyer
@@ -173,7 +173,7 @@ def test_enumerations_are_listed_with_their_numbers(enum: type[IntEnum]) -> None
 def described() -> dict[str, type]:
     """What crosses the wire or is hashed into the state root, by the name in the document."""
     found = {}
-    for module in (messages, statements, state):
+    for module in (messages, statements, state, proof):
         for name, cls in vars(module).items():
             own = isinstance(cls, type) and cls.__module__ == module.__name__
             if own and is_dataclass(cls) and cls is not state.Mark:

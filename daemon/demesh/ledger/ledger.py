@@ -22,6 +22,7 @@ from demesh.ledger.draft import Changes, Draft
 from demesh.ledger.events import Event
 from demesh.ledger.membership import close_epoch
 from demesh.ledger.ops import REMEMBERED_MAX, VALIDITY_S_MAX, SignedOp, execute
+from demesh.ledger.proof import Path
 from demesh.ledger.state import (
     ACCOUNTS,
     AMOUNT_MAX,
@@ -153,6 +154,11 @@ class Ledger:
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """Every (key, record), ascending; `restore` makes an equal ledger of them."""
         return tuple(self._trie.items())
+
+    def prove(self, key: bytes) -> tuple[bytes, Path] | None:
+        """The record under `key` and the path that shows it to who knows the root (R-LED-29)."""
+        record, path = self._trie.get(key), self._trie.prove(key)
+        return None if record is None or path is None else (record, path)
 
     def apply(self, ops: Sequence[SignedOp], time_s: int, open_voucher: OpenVoucher) -> Applied:
         """The block of mesh time `time_s` with these ops (R-LED-18); this ledger stays as it is."""

@@ -5,17 +5,15 @@ differ, a `Leaf` holds a key and its record. Paths are compressed, so the shape 
 of keys alone, and with it the root: no history, insertion order or restart shows in it. Bits are
 read from the most significant down, so left to right is the order of the keys as bytes. The depth
 is at most the number of bits of the longest key, and every walk is a loop: no input exhausts the
-stack. Nodes never change, but for the digest that each computes once, when a root is asked for.
-
-R-LED-1  The state root. H is BLAKE2b-256. A leaf is H(00 || key || H(record)), a branch is
-         H(01 || bit as 2 bytes big-endian || left || right), the empty trie is 32 zero bytes.
-         Equal content gives an equal root, whatever led to it.
+stack. Nodes never change, but for the digest that each computes once, when a root is asked for
+(R-LED-1, in proof.py with the proofs that rest on it).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
+
+from demesh.ledger.proof import Path, Step, branch_digest, is_set, leaf_digest
 
 EMPTY_ROOT = bytes(32)
 
@@ -31,10 +29,9 @@ class Leaf:
         self._digest = b""
 
     def digest(self) -> bytes:
-        """H(00 || key || H(record)), 32 bytes."""
+        """Its 32 bytes in the tree (R-LED-1)."""
         if not self._digest:
-            record = blake2b(self.value, digest_size=32).digest()
-            self._digest = blake2b(b"\x00" + self.key + record, digest_size=32).digest()
+            self._digest = leaf_digest(self.key, self.value)
         return self._digest
 
 
@@ -50,7 +47,7 @@ class Branch:
         self._digest = b""
 
     def digest(self) -> bytes:
-        """H(01 || bit || left || right), 32 bytes; children first, by a stack of our own."""
+        """Its 32 bytes in the tree (R-LED-1); children first, by a stack of our own."""
         stack = [self]
         while stack:
             top = stack[-1]
@@ -63,12 +60,11 @@ class Branch:
                 stack.extend(pending)
                 continue
             if not top._digest:
-                below = [
+                left, right = [
                     child._digest if isinstance(child, Branch) else child.digest()
                     for child in (top.left, top.right)
                 ]
-                head = b"\x01" + top.bit.to_bytes(2, "big")
-                top._digest = blake2b(head + below[0] + below[1], digest_size=32).digest()
+                top._digest = branch_digest(top.bit, left, right)
             stack.pop()
         return self._digest
 
@@ -95,7 +91,7 @@ class Trie:
         if node is None:
             return None
         while isinstance(node, Branch):
-            node = node.right if _is_set(key, node.bit) else node.left
+            node = node.right if is_set(key, node.bit) else node.left
         return node.value if node.key == key else None
 
     def set(self, key: bytes, value: bytes) -> Trie:
@@ -110,7 +106,7 @@ class Trie:
             path.pop()
         beside = self._top if not path else _child(*path[-1])
         fresh = Leaf(key, value)
-        right = _is_set(key, bit)
+        right = is_set(key, bit)
         branch = Branch(bit, beside, fresh) if right else Branch(bit, fresh, beside)
         return _rebuilt(path, branch)
 
@@ -126,6 +122,17 @@ class Trie:
         parent, right = path.pop()
         return _rebuilt(path, parent.left if right else parent.right)
 
+    def prove(self, key: bytes) -> Path | None:
+        """The path that shows the record under `key` to who knows the root; None without one."""
+        if self._top is None:
+            return None
+        path, leaf = _walk(self._top, key)
+        if leaf.key != key:
+            return None
+        return Path(
+            tuple([Step(branch.bit, _child(branch, not right).digest()) for branch, right in path])
+        )
+
     def updated(self, changes: Iterable[tuple[bytes, bytes | None]]) -> Trie:
         """This trie with every (key, record or None to delete) applied in order."""
         trie = self
@@ -140,7 +147,7 @@ class Trie:
             return
         bits = 8 * len(prefix)
         while isinstance(node, Branch) and node.bit < bits:
-            node = node.right if _is_set(prefix, node.bit) else node.left
+            node = node.right if is_set(prefix, node.bit) else node.left
         # All keys below agree in their first `bits` bits, so the first one answers for all.
         matches = False
         stack = [node]
@@ -155,24 +162,18 @@ class Trie:
             yield node.key, node.value
 
 
-Path = list[tuple[Branch, bool]]
-
-
-def _is_set(key: bytes, bit: int) -> bool:
-    """Whether `bit` of `key` is 1, counted from the front; past its end it is 0."""
-    byte = bit >> 3
-    return byte < len(key) and bool(key[byte] >> (7 - (bit & 7)) & 1)
+Walk = list[tuple[Branch, bool]]
 
 
 def _child(branch: Branch, right: bool) -> Node:
     return branch.right if right else branch.left
 
 
-def _walk(node: Node, key: bytes) -> tuple[Path, Leaf]:
+def _walk(node: Node, key: bytes) -> tuple[Walk, Leaf]:
     """The branches passed on the way to `key`, each with the side taken, and the leaf found."""
-    path: Path = []
+    path: Walk = []
     while isinstance(node, Branch):
-        right = _is_set(key, node.bit)
+        right = is_set(key, node.bit)
         path.append((node, right))
         node = node.right if right else node.left
     return path, node
@@ -187,7 +188,7 @@ def _first_difference(one: bytes, other: bytes) -> int:
     return 8 * common - mixed.bit_length()
 
 
-def _rebuilt(path: Path, node: Node) -> Trie:
+def _rebuilt(path: Walk, node: Node) -> Trie:
     """A trie in which `node` stands at the end of `path`; everything beside it is shared."""
     for branch, right in reversed(path):
         if right:

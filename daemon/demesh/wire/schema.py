@@ -34,6 +34,7 @@ class Bounds:
 
 
 U8 = Annotated[int, Bounds(0, 2**8 - 1)]
+U16 = Annotated[int, Bounds(0, 2**16 - 1)]
 U32 = Annotated[int, Bounds(0, 2**32 - 1)]
 U53 = Annotated[int, Bounds(0, 2**53 - 1)]  # exact in JSON, SQLite and JavaScript
 U64 = Annotated[int, Bounds(0, 2**64 - 1)]
