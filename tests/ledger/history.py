@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import blake2b
 from random import Random
 
 from demesh.ledger.ops import SignedOp
-from demesh.wire.messages import Split
+from demesh.wire.messages import SetMember, Split
 from ledger.book import (
     ANN,
     BEN,
     CEM,
     DAY_S,
     DORA,
+    FOUNDING,
     HOUR_S,
+    OWNERS,
     START_S,
     Book,
+    certificate,
     claiming,
     closing,
+    enrolling,
     opening,
     transfer,
     voucher_frame,
@@ -31,12 +36,58 @@ from ledger.book import (
 PEOPLE = [ANN, BEN, CEM, DORA]
 
 
+NEW_DEVICES = (("barn", "cem"), ("silo", "ben"), ("shed", "ann"))
+
+
+class Plans:
+    """What the owners of the street have agreed on so far: sound changes, and some follies."""
+
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
+        # Of each member: owner, weight, vote key ("" for the founding one), serial.
+        self.known = {name: (owner, weight, "", 0) for name, owner, weight in FOUNDING}
+        self.owner = {name: owner for name, owner, _ in FOUNDING} | dict(NEW_DEVICES)
+
+    def next(self, submitter: bytes, nonce: int, time_s: int) -> SignedOp:
+        """The next MEMBER op; a sound one is held to have happened."""
+        rng = self.rng
+        options = {"submitter": submitter, "nonce": nonce, "valid_until_s": time_s + HOUR_S}
+        name = rng.choice(sorted(self.owner))
+        owner, weight, vote, serial = self.known.get(name, (self.owner[name], -1, "", 0))
+        serial += 1
+        folly = rng.randrange(12)
+        if folly < 2 and weight >= 0:  # a lost journal: the owner alone
+            vote = f"{name} votes {nonce}"
+            approvers: tuple[str, ...] = (owner,)
+        else:
+            # Somebody always votes: the roof.
+            weights = (3, 4, 7) if name == "roof" else (0, 1, 2, 5)
+            weight = rng.choice([one for one in weights if one != weight])
+            approvers = tuple(rng.sample(OWNERS, rng.choice([2, 3])))
+        held = certificate(name, owner, vote=vote)
+        if folly < 8:
+            self.known[name] = (owner, weight, vote, serial)
+            return enrolling(held, weight, serial, approvers, **options)
+        if folly == 8:
+            return enrolling(held, weight, serial + rng.choice([-1, 1]), approvers, **options)
+        if folly == 9:
+            return enrolling(held, weight, serial, approvers[:1], **options)
+        if folly == 10:
+            stolen = certificate(name, owner, vote="attic" if name != "attic" else "yard")
+            return enrolling(stolen, weight, serial, approvers, **options)
+        op = enrolling(held, weight, serial, approvers, **options)
+        assert isinstance(op.body, SetMember)
+        return replace(op, body=replace(op.body, weight=weight + 1))
+
+
 def history(seed: int, blocks: int) -> Iterator[tuple[list[SignedOp], int]]:
     """(ops, seconds since the last block) per block: sound ones mostly, and some of every folly."""
     rng = Random(seed)
     time_s = START_S
     past: list[SignedOp] = []
     open_ids: list[tuple[bytes, bytes, bytes]] = []
+    chance = Random(f"{seed}/members")
+    plans = Plans(chance)
     for height in range(blocks):
         after_s = rng.choice([0, 1, 5, 60, 600, HOUR_S, 3 * HOUR_S, DAY_S])
         time_s += after_s
@@ -70,6 +121,8 @@ def history(seed: int, blocks: int) -> Iterator[tuple[list[SignedOp], int]]:
                 ops.append(closing(rng.choice([one, other, other, third]), id, frame, **options))
             elif past:
                 ops.append(rng.choice(past[-20:]))
+        if chance.randrange(3) == 0:
+            ops.append(plans.next(chance.choice(PEOPLE), 100 * height + 99, time_s))
         past += ops
         yield ops, after_s
 

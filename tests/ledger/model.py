@@ -13,8 +13,17 @@ from math import floor
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
-from demesh.wire.messages import Claim, Close, OpenChannel, Transfer
-from ledger.book import COMMONS, COMMONS_PPM, START_S, genesis_body, open_voucher
+from demesh.wire.identity import check_approval, check_certificate
+from demesh.wire.keys import device_id
+from demesh.wire.messages import (
+    Claim,
+    Close,
+    DeviceCertificate,
+    OpenChannel,
+    SetMember,
+    Transfer,
+)
+from ledger.book import COMMONS, COMMONS_PPM, MESH, START_S, genesis_body, open_voucher
 
 DAY_S = 24 * 60 * 60
 
@@ -36,11 +45,41 @@ class Tab:
         return min(self.terms.escrow, sum(best.values()))
 
 
+@dataclass
+class Card:
+    """A member of the model."""
+
+    certificate: DeviceCertificate
+    weight: int
+    serial: int
+
+    @property
+    def renewable(self) -> tuple[object, ...]:
+        """Everything that takes more than its own owner to change."""
+        held = self.certificate
+        return held.name, held.device_class, held.owner, held.device_key, self.weight
+
+
 class Model:
-    """The money of a street, told as simply as possible."""
+    """The money and the members of a street, told as simply as possible."""
 
     def __init__(self) -> None:
-        self.floors = {account.id: account.floor for account in genesis_body().accounts}
+        body = genesis_body()
+        self.owners = {device_id(key): key for key in body.owners}
+        self.owner_names = body.owner_names
+        self.cards = {
+            device_id(one.certificate.device_key): Card(one.certificate, one.weight, 0)
+            for one in body.devices
+        }
+        self.voters = [
+            (id, card.certificate.vote_key, card.weight)
+            for id, card in self.cards.items()
+            if card.weight
+        ]
+        self.epoch = 0
+        self.closing = False
+        self.enrolments = 0
+        self.floors = {account.id: account.floor for account in body.accounts}
         self.money = dict.fromkeys(self.floors, 0)
         self.tabs: dict[bytes, Tab] = {}
         self.answers: dict[bytes, tuple[bool, int]] = {}
@@ -49,17 +88,37 @@ class Model:
     def block(self, ops: list[SignedOp], time_s: int) -> list[bool]:
         """Whether each op succeeded."""
         self.time_s = time_s
+        self.enrolments = 0
         said = [self._answer(op) for op in ops]
         for id in [id for id, tab in self.tabs.items() if tab.ends_s <= time_s]:
             self._pay_out(id)
         self.answers = {op: kept for op, kept in self.answers.items() if kept[1] >= time_s}
+        self._count_voters()
         return said
+
+    def _count_voters(self) -> None:
+        voting = {
+            id: (id, card.certificate.vote_key, card.weight)
+            for id, card in self.cards.items()
+            if card.weight
+        }
+        before = [id for id, _, _ in self.voters]
+        order = [id for id in before if id in voting]
+        order += sorted(id for id in voting if id not in before)
+        voters = [voting[id] for id in order]
+        self.closing = voters != self.voters
+        self.epoch += self.closing
+        self.voters = voters
 
     def _answer(self, op: SignedOp) -> bool:
         if op.id in self.answers:
             return self.answers[op.id][0]
         if not self.time_s <= op.valid_until_s <= self.time_s + DAY_S:
             return False
+        if isinstance(op.body, SetMember) and op.signer in self.money:
+            self.enrolments += 1
+            if self.enrolments > 16:
+                return False
         said = self._do(op)
         self.answers[op.id] = (said, op.valid_until_s)
         return said
@@ -75,6 +134,8 @@ class Model:
                 return opened is not None and self._show(*opened) == "raised"
             case Close():
                 return self._close(op.signer, op.body)
+            case SetMember():
+                return op.signer in self.money and self._enrol(op.body)
 
     def _can_spend(self, who: bytes, amount: int) -> bool:
         return who in self.money and 0 < amount <= self.money[who] - self.floors[who]
@@ -131,6 +192,51 @@ class Model:
             self._pay_out(body.channel)
         return True
 
+    def _enrol(self, body: SetMember) -> bool:
+        held = body.certificate
+        id = device_id(held.device_key)
+        before = self.cards.get(id)
+        after = Card(held, body.weight, body.serial)
+        others = [card for other, card in self.cards.items() if other != id]
+        taken = [*self.owners.values(), *(c.certificate.device_key for c in others)]
+        taken += [c.certificate.vote_key for c in others]
+        called = [c.certificate.name for c in others]
+        if before is None or before.certificate.name != held.name:
+            called += self.owner_names
+        weights = [c.weight for c in [*others, after] if c.weight]
+        approvers = [approval.owner for approval in body.approvals]
+        sound = (
+            body.serial == (before.serial + 1 if before else 1)
+            and held.owner in self.owners
+            and (before is None or before.certificate.owner == held.owner)
+            and held.device_key not in taken
+            and held.vote_key not in taken
+            and held.name not in called
+            and 1 <= len(weights) <= 128
+            and sum(weights) <= 2**32 - 1
+            and len(others) < 1024
+            and check_certificate(held, self.owners[held.owner])
+            and len(set(approvers)) == len(approvers)
+            and all(
+                approval.owner in self.owners
+                and check_approval(
+                    approval, self.owners[approval.owner], MESH, held, body.weight, body.serial
+                )
+                for approval in body.approvals
+            )
+        )
+        if not sound:
+            return False
+        renewal = before is not None and before.renewable == after.renewable
+        if renewal and before.certificate.vote_key == held.vote_key:
+            return False
+        if 2 * len(approvers) <= len(self.owners) and not (renewal and held.owner in approvers):
+            return False
+        self.cards[id] = after
+        self.floors.setdefault(id, 0)
+        self.money.setdefault(id, 0)
+        return True
+
     def _pay_out(self, id: bytes) -> None:
         tab = self.tabs.pop(id)
         paid = tab.due()
@@ -167,6 +273,7 @@ class Pair:
             else:
                 self.stored[key] = value
         assert [result is Result.OK for result in applied.results] == said
+        assert applied.closing == self.model.closing
         self.check()
         return applied.results
 
@@ -179,6 +286,13 @@ class Pair:
         assert {id: channel.claimed for id, channel in channels.items()} == {
             id: tab.due() for id, tab in model.tabs.items()
         }
+        assert {
+            id: (member.certificate, member.weight, member.serial)
+            for id, member in ledger.members()
+        } == {id: (card.certificate, card.weight, card.serial) for id, card in model.cards.items()}
+        electorate = ledger.electorate
+        assert [(one.device, one.vote_key, one.weight) for one in electorate.voters] == model.voters
+        assert electorate.epoch == model.epoch
         assert ledger.total() == 0
         assert all(account.balance >= account.floor for account in accounts.values())
         for channel in channels.values():

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
-from demesh.wire.messages import Claim, Close, OpenChannel, Split, Transfer, Voucher
+from demesh.wire.messages import (
+    Approval,
+    Claim,
+    Close,
+    OpenChannel,
+    SetMember,
+    Split,
+    Transfer,
+    Voucher,
+)
 from ledger.book import (
     AGREEMENT,
     ANN,
@@ -18,6 +27,8 @@ from ledger.book import (
     START_S,
     STRANGER,
     Book,
+    certificate,
+    enrolling,
     opening,
     voucher_frame,
 )
@@ -35,6 +46,13 @@ ids = st.sampled_from([ANN, BEN, CEM, COMMONS, STRANGER, CHANNEL]) | st.binary(
 )
 splits = st.lists(st.builds(Split, ids, numbers), max_size=6).map(tuple)
 frames = st.binary(max_size=40) | st.just(GOOD_FRAME)
+certificates = [
+    certificate("roof", "ann"),
+    certificate("attic", "ben", vote="x"),
+    certificate("barn", "cem"),
+    certificate("barn", "cem", vote="roof votes"),
+    certificate("silo", "dora"),
+]
 bodies = (
     st.builds(Transfer, ids, numbers)
     | st.builds(OpenChannel, ids, numbers, times, numbers, st.just(AGREEMENT), splits)
@@ -49,6 +67,18 @@ bodies = (
     )
     | st.builds(Claim, frames)
     | st.builds(Close, ids, frames)
+    | st.builds(
+        SetMember,
+        st.sampled_from(certificates),
+        numbers,
+        st.integers(0, 2) | numbers,
+        st.lists(st.builds(Approval, ids, st.binary(max_size=64)), max_size=3).map(tuple),
+    )
+    | st.builds(
+        lambda held, weight: enrolling(held, weight).body,
+        st.sampled_from(certificates),
+        st.sampled_from([0, 1, 2**32 - 1]),
+    )
 )
 signed_ops = st.builds(
     SignedOp, st.binary(min_size=32, max_size=32), ids, times | st.just(START_S + 60), bodies

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from demesh.ledger import channels, ledger, ops, state
+from demesh.ledger import channels, draft, ledger, membership, ops, state
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Cause
 from demesh.ledger.state import Channel, Result
@@ -39,7 +39,7 @@ def test_the_histories_reach_every_kind_of_fact_and_most_refusals():
             seen.update(book.block(*drawn, after_s=after_s))
             seen.update(type(event).__name__ for event in book.events)
             seen.update(getattr(event, "why", None) for event in book.events)
-    facts = ["Transferred", "Opened", "Claimed", "Closing", "Settled", *Cause]
+    facts = ["Transferred", "Opened", "Claimed", "Closing", "Settled", "Enrolled", *Cause]
     codes = [
         Result.OK,
         Result.EXPIRED,
@@ -50,6 +50,10 @@ def test_the_histories_reach_every_kind_of_fact_and_most_refusals():
         Result.NOTHING,
         Result.PARTY,
         Result.CLOSING,
+        Result.SERIAL,
+        Result.KEY,
+        Result.MAJORITY,
+        Result.APPROVAL,
     ]
     assert [one for one in (*facts, *codes) if seen[one] < 3] == []
 
@@ -185,6 +189,71 @@ def a_changed_branch_keeps_its_old_digest(patch):
     patch.setattr(Trie, "set", set_with_stale_digest)
 
 
+def one_owner_is_enough(patch):
+    patch.setattr(membership, "_renews", lambda member, body: True)
+
+
+def approvals_need_not_hold(patch):
+    patch.setattr(membership, "check_approval", lambda *parts: True)
+
+
+def serials_are_not_looked_at(patch):
+    original = membership._misfit
+
+    def misfit(member, owners, body):
+        serial = 1 if member is None else member.serial + 1
+        return original(member, owners, replace(body, serial=serial))
+
+    patch.setattr(membership, "_misfit", misfit)
+
+
+def keys_of_others_are_taken(patch):
+    patch.setattr(membership, "_taken", lambda *parts: None)
+
+
+def a_device_gets_no_account(patch):
+    patch.setattr(Draft, "open_account", lambda self, id, account: None)
+
+
+def epochs_are_never_closed(patch):
+    patch.setattr(ledger, "close_epoch", lambda draft: False)
+
+
+def every_member_op_closes_an_epoch(patch):
+    def close(draft):
+        electorate, voters = draft.electorate, draft.voters()
+        if not draft.enrolments:
+            return False
+        draft.put_electorate(replace(electorate, epoch=electorate.epoch + 1, voters=voters))
+        return True
+
+    patch.setattr(ledger, "close_epoch", close)
+
+
+def voters_are_ordered_by_id(patch):
+    original = Draft.voters
+    patch.setattr(
+        Draft,
+        "voters",
+        lambda self: tuple(sorted(original(self), key=lambda one: one.device)),
+    )
+
+
+def observers_vote(patch):
+    original = Draft.member
+
+    def voters(self):
+        known = self.electorate.voters
+        held = [one.device for one in known]
+        coming = sorted(self._enrolled.keys() - set(held))
+        return tuple(
+            draft.Elector(id, original(self, id).certificate.vote_key, original(self, id).weight)
+            for id in (*held, *coming)
+        )
+
+    patch.setattr(Draft, "voters", voters)
+
+
 MUTANTS = [
     shares_round_up,
     fee_on_the_escrow_instead_of_the_payout,
@@ -202,6 +271,15 @@ MUTANTS = [
     transfers_take_nothing,
     anyone_closes,
     changes_leave_out_deletions,
+    one_owner_is_enough,
+    approvals_need_not_hold,
+    serials_are_not_looked_at,
+    keys_of_others_are_taken,
+    a_device_gets_no_account,
+    epochs_are_never_closed,
+    every_member_op_closes_an_epoch,
+    voters_are_ordered_by_id,
+    observers_vote,
     a_changed_branch_keeps_its_old_digest,
 ]
 

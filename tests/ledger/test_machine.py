@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
-from demesh.wire.messages import Split
+from demesh.wire.identity import device_id
+from demesh.wire.messages import DeviceCertificate, SetMember, Split
 from ledger.book import (
     ANN,
     BEN,
@@ -16,12 +19,17 @@ from ledger.book import (
     COMMONS,
     DAY_S,
     DORA,
+    FOUNDING,
     HOUR_S,
+    OWNERS,
     STRANGER,
+    certificate,
     claiming,
     closing,
+    enrolling,
     open_voucher,
     opening,
+    public,
     transfer,
     voucher_frame,
 )
@@ -38,10 +46,16 @@ split_lists = st.lists(
     st.builds(Split, anyone, st.sampled_from([0, 1, 333_333, 500_000, 990_000])), max_size=4
 ).map(tuple)
 lanes = st.sampled_from([0, 1, 63, 64])
+owner_of = {name: owner for name, owner, _ in FOUNDING} | {"barn": "cem", "silo": "ben"}
+devices = st.sampled_from(sorted(owner_of))
+weights = st.sampled_from([0, 0, 1, 2, 3, 2**31, 2**32 - 1])
+approver_lists = st.permutations(OWNERS).flatmap(
+    lambda order: st.sampled_from([order[:1], order[:2], order, [*order, "dora"], order[:1] * 3])
+)
 
 
-class Street(RuleBasedStateMachine):
-    """People ask for things, in any order; blocks happen."""
+class Meeting(RuleBasedStateMachine):
+    """Owners and others ask for memberships, in any order; blocks happen."""
 
     @initialize()
     def begin(self) -> None:
@@ -57,6 +71,75 @@ class Street(RuleBasedStateMachine):
         op = make(*parts, nonce=self.nonce, valid_until_s=until_s, **options)
         self.pending.append(op)
         return op
+
+    def enrol(self, held: DeviceCertificate, off: int, **options: object) -> None:
+        """Ask for a membership, as if everything that is pending for the device will be done."""
+        card = self.pair.model.cards.get(device_id(held.device_key))
+        bodies = [op.body for op in self.pending if isinstance(op.body, SetMember)]
+        pending = [body.certificate.device_key for body in bodies].count(held.device_key)
+        serial = max(0, (card.serial if card else 0) + pending + 1 + off)
+        self.ask(enrolling, held, serial=serial, life_s=DAY_S, **options)
+
+    @rule(
+        name=devices,
+        owner=st.sampled_from([*OWNERS, "dora"]),
+        called=st.sampled_from(["", "", "ann", "roof", "ridge"]),
+        vote=st.sampled_from(["", "", "roof", "cellar votes", "x", "y"]),
+        weight=weights,
+        approvers=approver_lists,
+        submitter=anyone,
+        off=st.sampled_from([0, 0, 1, -1]),
+    )
+    def any_member(self, name, owner, called, vote, weight, approvers, submitter, off) -> None:
+        held = certificate(name, owner, vote="" if vote == name else vote, name=called)
+        options = {"weight": weight, "approvers": tuple(approvers), "submitter": submitter}
+        self.enrol(held, off, **options)
+
+    @rule(name=devices, weight=st.integers(0, 3), vote=st.sampled_from(["", "1", "2"]))
+    def sound_member(self, name: str, weight: int, vote: str) -> None:
+        held = certificate(name, owner_of[name], vote=vote and f"{name} {vote}")
+        self.enrol(held, 0, weight=weight)
+
+    @rule(data=st.data(), vote=st.sampled_from(["1", "2", "3"]), by=st.sampled_from(OWNERS))
+    def lost_journal(self, data: st.DataObject, vote: str, by: str) -> None:
+        cards = self.pair.model.cards
+        id = data.draw(st.sampled_from(sorted(cards)))
+        held = cards[id].certificate
+        name = next(name for name in owner_of if device_id(public(name)) == id)
+        renewed = certificate(name, owner_of[name], vote=f"{name} {vote}", name=held.name)
+        approvers = data.draw(st.sampled_from([(owner_of[name],), (by,)]))
+        self.enrol(renewed, 0, weight=cards[id].weight, approvers=approvers)
+
+    @rule(data=st.data())
+    def say_again(self, data: st.DataObject) -> None:
+        if self.past:
+            self.pending.append(data.draw(st.sampled_from(self.past)))
+
+    @rule()
+    def say_twice_at_once(self) -> None:
+        self.pending += self.pending[-1:]
+
+    @rule(after_s=steps_s)
+    def block(self, after_s: int) -> None:
+        self.pair.block(self.pending, after_s)
+        self.past += self.pending
+        self.pending = []
+
+    @rule(after_s=steps_s)
+    def fork(self, after_s: int) -> None:
+        """What a sibling block does, stays in the sibling; both ways to it give one root."""
+        ledger, time_s = self.pair.ledger, self.pair.time_s + after_s
+        root = ledger.root
+        one = ledger.apply(self.pending, time_s, open_voucher)
+        again = Ledger.restore(ledger.records()).apply(self.pending, time_s, open_voucher)
+        assert again.ledger.root == one.ledger.root
+        assert replace(again, ledger=one.ledger) == one
+        assert ledger.root == root
+        self.pair.check()
+
+
+class Street(Meeting):
+    """People ask for everything else, too."""
 
     @rule(payer=anyone, payee=anyone, amount=amounts, life_s=lives_s)
     def transfer(self, payer: bytes, payee: bytes, amount: int, life_s: int) -> None:
@@ -111,37 +194,8 @@ class Street(RuleBasedStateMachine):
             who = data.draw(st.sampled_from([payer, payee, CEM]))
             self.ask(closing, who, id, frame if with_voucher else b"", life_s=HOUR_S)
 
-    @rule(data=st.data())
-    def say_again(self, data: st.DataObject) -> None:
-        if self.past:
-            self.pending.append(data.draw(st.sampled_from(self.past)))
 
-    @rule()
-    def say_twice_at_once(self) -> None:
-        self.pending += self.pending[-1:]
-
-    @rule(after_s=steps_s)
-    def block(self, after_s: int) -> None:
-        self.pair.block(self.pending, after_s)
-        self.past += self.pending
-        self.pending = []
-
-    @rule(after_s=steps_s)
-    def fork(self, after_s: int) -> None:
-        """What a sibling block does, stays in the sibling; both ways to it give one root."""
-        ledger, time_s = self.pair.ledger, self.pair.time_s + after_s
-        root = ledger.root
-        one = ledger.apply(self.pending, time_s, open_voucher)
-        again = Ledger.restore(ledger.records()).apply(self.pending, time_s, open_voucher)
-        assert (one.ledger.root, one.results, one.changes, one.events) == (
-            again.ledger.root,
-            again.results,
-            again.changes,
-            again.events,
-        )
-        assert ledger.root == root
-        self.pair.check()
-
-
+TestMeeting = Meeting.TestCase
+TestMeeting.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestStreet = Street.TestCase
 TestStreet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -244,6 +244,9 @@ UNSOUND: dict[str, Change] = {
         ),
     ),
     "1 to 128 devices with a weight above 0, got 0": lambda b: replace(b, devices=b.devices[1:]),
+    "weights together are at most 4294967295, got 4294967296": lambda b: replace(
+        b, devices=(b.devices[0], replace(b.devices[1], weight=2**32 - 1))
+    ),
     "account .* appears twice": lambda b: replace(b, accounts=(*b.accounts, b.accounts[0])),
     "account .*: its owner .* is not among": lambda b: account(b, 0, owner=device_id(b"?")),
     "floor must be 0 or below, got 1": lambda b: account(b, 0, floor=1),

@@ -48,9 +48,9 @@ from demesh.wire.messages import DeviceCertificate, SetMember
 # what a MEMBER op must be compared with.
 MEMBERS_MAX = 1_024
 
-# Every op is compared with all members (a millisecond where there are MEMBERS_MAX) and costs up to
-# 40 signatures at 0.1 ms: 16 stay below a tenth of a second. A founding day of 100 joins is over
-# after 7 blocks.
+# An op with 33 approvals costs 4 ms among 1,000 members, 1.5 ms of it for the comparison with
+# all of them (measured): 16 take 64 ms of a block, 100 would take longer than most views. With much
+# fewer, a day on which 100 devices join would be a day of epochs; so it takes 7 blocks.
 ENROLMENTS_MAX = 16
 
 
