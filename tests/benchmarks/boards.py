@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 
 from benchmarks.programs import Program
 from demesh.ledger.state import AccountKind
+from demesh.node import NodeIdentity
 from demesh.storage.keys import write_key
 from demesh.wire import identity
 from demesh.wire.frame import Binding, seal_statement
@@ -67,9 +68,14 @@ class Boards:
     folder: Path
     genesis: Genesis
     mesh_id: bytes
-    voters: tuple[str, ...]
+    identities: tuple[NodeIdentity, ...]
     client: bytes
     owners: tuple[SigningKey, ...]
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(voter.name for voter in self.identities)
 
     @property
     def binding(self) -> Binding:
@@ -114,16 +120,17 @@ def found(folder: Path, count: int) -> Boards:
     folder.mkdir(parents=True)
     owners = tuple(_key(f"owner {n}") for n in range(OWNERS))
     accounts = [GenesisAccount(_id(key), _id(key), AccountKind.OWNER, -CREDIT) for key in owners]
-    devices = []
-    voters = tuple(f"voter-{n}" for n in range(count))
-    for name in (*voters, "client"):
+    devices, voters = [], []
+    for number in range(count + 1):
+        name = f"voter-{number}" if number < count else "client"
         device, vote = _key(f"{name} device"), _key(f"{name} vote")
         certificate = identity.certify_device(
             owners[0], name, "voter", bytes(device.verify_key), bytes(vote.verify_key)
         )
-        devices.append(GenesisDevice(certificate, int(name in voters)))
+        devices.append(GenesisDevice(certificate, int(number < count)))
         accounts.append(GenesisAccount(_id(device), _id(owners[0]), AccountKind.DEVICE, 0))
-        if name in voters:
+        if number < count:
+            voters.append(NodeIdentity(name, "voter", device, vote))
             (folder / name).mkdir()
             write_key(folder / name / "device.key", device)
             write_key(folder / name / "vote.key", vote)
@@ -137,7 +144,7 @@ def found(folder: Path, count: int) -> Boards:
     genesis = identity.make_genesis(body, [identity.signer(key) for key in owners])
     (folder / "genesis.cbor").write_bytes(encode(genesis))
     client = _id(_key("client device"))
-    return Boards(folder, genesis, identity.mesh_id(body), voters, client, owners)
+    return Boards(folder, genesis, identity.mesh_id(body), tuple(voters), client, owners)
 
 
 def _driver(folder: Path) -> Path:

@@ -19,20 +19,18 @@ from demesh.observe.projection import Projection
 from demesh.ports import Instant, Measurement, Observe
 from demesh.wire.topics import Topics
 from demesh_sim.bare import Bare, IdleDevice, found_bare
-from demesh_sim.links import PROFILES, Pipe
+from demesh_sim.links import HEADER_BYTES, PROFILES, Pipe
 from demesh_sim.swarm import Swarm
 from demesh_sim.witness import Witness
 
 GROUP = "daemon"
 
-DEVICES = 8
+DEVICES = 10
 WARM_S = 60
 DAY_S = 86_400
 MEGABYTE = 1_000_000
 
-# IPv4 and TCP with timestamps; each packet is acknowledged by a segment of its own, at worst.
-SEGMENT_BYTES = 52
-SEGMENTS_PER_PACKET = 2
+SEGMENTS_PER_PACKET = 2  # each packet is acknowledged by a segment of its own, at worst
 
 
 @dataclass(slots=True)
@@ -78,12 +76,12 @@ class Counter(Witness):
         self._send = Pipe.send
         self.packets = self.bytes = self.documents = self.document_bytes = 0
 
-    def send(self, pipe: Pipe[Packet | None], packet: Packet | None) -> None:
+    def send(self, pipe: Pipe[Packet | None], packet: Packet | None) -> bool:
         """`Pipe.send`, counted."""
         if packet is not None:
             self.packets += 1
             self.bytes += len(encode(packet))
-        self._send(pipe, packet)
+        return self._send(pipe, packet)
 
     def observed(self, board: int, at: Instant, observation: Observe) -> None:
         """See Witness."""
@@ -106,7 +104,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     sent = rest.bytes * per_day / MEGABYTE
     how = f"{DEVICES} voters, {quiet_s} s of virtual quiet x {DAY_S // quiet_s}"
     packets = rest.packets * per_day
-    framed = sent + packets * SEGMENTS_PER_PACKET * SEGMENT_BYTES / MEGABYTE
+    framed = sent + packets * SEGMENTS_PER_PACKET * HEADER_BYTES / MEGABYTE
     shown = moving.document_bytes * per_day / MEGABYTE
     documents = f"{moving.documents * per_day:,.0f} documents for people; not retained, QoS 0"
     wakes = f"{how}; {packets:,.0f} packets"
@@ -114,7 +112,7 @@ def rows(plan: Plan) -> Iterator[Row]:
         Row(GROUP, "idle MQTT bytes per device-day", sent, "MB", wakes,
             start.bytes / DEVICES / MEGABYTE, "coming up"),
         Row(GROUP, "the same with TCP/IP headers", framed, "MB",
-            f"computed: {SEGMENTS_PER_PACKET} x {SEGMENT_BYTES} B a packet at worst",
+            f"computed: {SEGMENTS_PER_PACKET} x {HEADER_BYTES} B a packet at worst",
             sent, "MQTT alone"),
         Row(GROUP, "documents while only the meter moves", shown, "MB", documents,
             sent, "idle MQTT"),
@@ -129,8 +127,8 @@ def _measure(quiet_s: int, device: type[IdleDevice]) -> tuple[Quiet, Quiet]:
     members = [replace(member, device=device()) for member in bare.members]
     counter = Counter(bare)
 
-    def counted(pipe: Pipe[Packet | None], packet: Packet | None) -> None:
-        counter.send(pipe, packet)
+    def counted(pipe: Pipe[Packet | None], packet: Packet | None) -> bool:
+        return counter.send(pipe, packet)
 
     with patch.object(Pipe, "send", counted):
         swarm = Swarm(members, bare.genesis, 1, PROFILES["ethernet"], witnesses=[counter])
