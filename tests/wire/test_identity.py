@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import cbor2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +13,12 @@ from nacl.bindings import crypto_generichash_blake2b_salt_personal
 from nacl.signing import SigningKey
 
 from demesh.wire import identity
+from demesh.wire.frame import Binding
 from demesh.wire.identity import (
     ALPHABET,
+    approve_member,
     certify_device,
+    check_approval,
     check_certificate,
     check_genesis,
     device_id,
@@ -151,6 +155,32 @@ def test_only_two_different_and_valid_keys_are_certified() -> None:
         certify_device(OWNERS[0], "attic", "meter", public("v"), bytes(31))
     with pytest.raises(ValueError, match="must differ"):
         certify_device(OWNERS[0], "attic", "meter", public("v"), public("v"))
+
+
+def test_an_approval_holds_for_its_owner_and_for_one_change_in_one_mesh_only() -> None:
+    street, one = Binding(bytes(32), 1), certificate(OWNERS[0], "attic")
+    approval = approve_member(OWNERS[1], street, one, 2, 3)
+    assert approval.owner == device_id(PUBLIC[1])
+    assert check_approval(approval, PUBLIC[1], street, one, 2, 3)
+    for who, mesh, what, weight, serial in (
+        (PUBLIC[0], street, one, 2, 3),
+        (PUBLIC[1], Binding(bytes(31) + b"1", 1), one, 2, 3),
+        (PUBLIC[1], Binding(bytes(32), 2), one, 2, 3),
+        (PUBLIC[1], street, certificate(OWNERS[0], "cellar"), 2, 3),
+        (PUBLIC[1], street, one, 3, 3),
+        (PUBLIC[1], street, one, 2, 2),
+        (PUBLIC[1], street, one, 3, 2),
+    ):
+        assert not check_approval(approval, who, mesh, what, weight, serial)
+    stolen = replace(approval, owner=device_id(PUBLIC[0]))
+    assert not check_approval(stolen, PUBLIC[1], street, one, 2, 3)
+
+
+def test_an_approval_signs_what_the_protocol_says() -> None:
+    one = certificate(OWNERS[0], "attic")
+    approval = approve_member(OWNERS[1], Binding(bytes(32), 1), one, 2, 3)
+    said = cbor2.dumps(["demesh member 1", bytes(32), 1, encode(one), 2, 3], canonical=True)
+    assert OWNERS[1].verify_key.verify(said, approval.signature) == said
 
 
 # -- genesis --------------------------------------------------------------------------------------
