@@ -10,6 +10,7 @@ from demesh_consensus.effects import (
     Effect,
     Entry,
     Finalized,
+    Franchise,
     Misbehaved,
     PublishTip,
     Quarantined,
@@ -18,9 +19,11 @@ from demesh_consensus.effects import (
     Refused,
     StandingStill,
 )
+from demesh_consensus.epochs import Epochs
 from demesh_consensus.pacemaker import Timing
 from demesh_consensus.simplex import Simplex
 from demesh_consensus.types import (
+    RULES_VERSION,
     Block,
     Certificate,
     Instant,
@@ -32,6 +35,7 @@ from demesh_consensus.types import (
 )
 
 __all__ = [
+    "RULES_VERSION",
     "Application",
     "AskBlocks",
     "AskVotes",
@@ -41,7 +45,9 @@ __all__ = [
     "Crypto",
     "Effect",
     "Entry",
+    "Epochs",
     "Finalized",
+    "Franchise",
     "Instant",
     "Misbehaved",
     "Proposal",

@@ -31,6 +31,8 @@ ASK_DELAYS = 4
 # which nobody has anything to give. More waits longer for nothing; fewer starts a long run again
 # for every answer that is lost.
 ASKS_IN_VAIN = 3
+# Questions after a hint of a later epoch: one voter may be down, and one may be the liar.
+HINT_ASKS = 3
 
 
 class Catchup:
@@ -46,6 +48,8 @@ class Catchup:
         "_delay_min",
         "_heard",
         "_helped_at",
+        "_hinted_at",
+        "_hints",
         "_me",
         "_repeats",
         "_salt",
@@ -78,6 +82,8 @@ class Catchup:
         self._ask_due: Instant | None = None
         self._ask_attempt = 0
         self._asks = 0  # since the last answer that helped
+        self._hinted_at: Instant | None = None
+        self._hints = 0  # questions that are left of a mere hint
         self.asked: int | None = None  # for blocks, last
 
     # -- tip (R-CON-9) ----------------------------------------------------------------------------
@@ -101,8 +107,7 @@ class Catchup:
     def heard_tip(self, view: int, mine: int, now: Instant, delay: Instant) -> None:
         """A live tip of somebody else."""
         if view < mine:
-            if self._tip_due is None:
-                self._tip_due = now + self._jitter(b"answer", 2 * delay)
+            self.behind(now, delay)
             return
         self._tip_due = None
         if view == mine:
@@ -196,8 +201,9 @@ class Catchup:
         return self._ask_due is not None and now >= self._ask_due and self._asks >= ASKS_IN_VAIN
 
     def found(self) -> None:
-        """Nothing is missing any more."""
-        self._ask_from = self._ask_due = None
+        """Nothing is missing any more, that is known for certain."""
+        if self._hints == 0:
+            self._ask_from = self._ask_due = None
 
     def _ask(self, now: Instant) -> list[Effect]:
         if self._ask_from is None or self._ask_due is None or now < self._ask_due:
@@ -205,12 +211,36 @@ class Catchup:
         self._ask_due = now + ASK_DELAYS * self._delay_min
         self._ask_attempt += 1
         self._asks += 1
+        self._hints = max(self._hints - 1, 0)
         voters = [voter for voter in range(len(self._voters.weights)) if voter != self._me]
         others = [voter for voter in voters if voter != self.asked] or voters
         if not others:
             return []
         self.asked = others[self._number(b"ask%d" % self._ask_attempt) % len(others)]
         return [AskBlocks(self.asked, self._ask_from)]
+
+    # -- epochs (R-CON-14) ------------------------------------------------------------------------
+
+    def ahead(self, first_height: int, now: Instant) -> None:
+        """Somebody is in a later epoch, or says so: ask for blocks from this height on.
+
+        Nothing can be verified of it, so it costs a liar one word to make me ask, once per Ts.
+        """
+        rested = self._hinted_at is None or now >= self._hinted_at + STILL_DELAYS * self._delay_min
+        if rested and self._ask_from is None:
+            self._hinted_at, self._hints = now, HINT_ASKS
+            self.missing(first_height, now)
+
+    def helped(self, first_height: int, now: Instant) -> None:
+        """Blocks came. After a hint nothing else says how many more there are: ask on at once."""
+        if self._hints > 0:
+            self._hints = HINT_ASKS
+            self.missing(first_height, now)
+
+    def behind(self, now: Instant, delay: Instant) -> None:
+        """Somebody is in an earlier epoch: my tip shows how that one ended."""
+        if self._tip_due is None and self._tip is not None:
+            self._tip_due = now + self._jitter(b"answer", 2 * delay)
 
     # -- time -------------------------------------------------------------------------------------
 

@@ -56,6 +56,10 @@ class MeshClock:
         if reached is not None and reached > self._read_ns(now):
             self._time_ns, self._since = reached, now
 
+    def forget_claims(self) -> None:
+        """Voters get other numbers with a new epoch."""
+        self._claims.clear()
+
     def agree(self, me: int, voters: Voters, now: Instant) -> None:
         """Before my first vote since the start my own clock is but one claim among the others.
 

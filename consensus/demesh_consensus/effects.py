@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from demesh_consensus.types import Block, Certificate, Proposal, Statement, Vote
+from demesh_consensus.types import Block, Certificate, Proposal, Statement, Vote, Voters
 
 
 class Refusal(Enum):
@@ -49,10 +49,14 @@ class PublishTip:
 
 @dataclass(frozen=True, slots=True)
 class Finalized:
-    """These blocks, ascending, with their digests, are final; the certificate is for the last."""
+    """These blocks, ascending, with their digests, are final; the certificate is for the last.
+
+    Above a closing block it may be for an empty block further up, by the views of `trail`.
+    """
 
     blocks: tuple[tuple[bytes, Block], ...]
     certificate: Certificate
+    trail: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +130,20 @@ class Crypto(Protocol):
         """Is this the voter's signature over the statement?"""
 
 
+@dataclass(frozen=True, slots=True)
+class Franchise:
+    """Who votes in an epoch, which of them I am (None: an observer), and their keys."""
+
+    voters: Voters
+    me: int | None
+    crypto: Crypto
+
+
 class Application(Protocol):
     """The replicated state machine. States are kept per block digest until pruned."""
+
+    def franchise(self, digest: bytes) -> Franchise:
+        """The voters of the block that follows this one, by the state after it (R-CON-14)."""
 
     def has_work(self, parent: bytes, time_s: int) -> bool:
         """Is there an includable op, or a deadline due at `time_s`, on top of this block?"""
@@ -135,11 +151,11 @@ class Application(Protocol):
     def wake_s(self, parent: bytes) -> int | None:
         """The next mesh time at which `has_work` turns true by itself."""
 
-    def build(self, parent: bytes, time_s: int) -> tuple[tuple[bytes, ...], bytes]:
-        """Ops for a block on `parent`, and the state root after them."""
+    def build(self, parent: bytes, time_s: int) -> tuple[tuple[bytes, ...], bytes, bool]:
+        """Ops for a block on `parent`, the state root after them, and if they close the epoch."""
 
     def execute(self, block: Block, digest: bytes) -> bool:
-        """Run the block on its parent's state, keep the result; False if ops or root are wrong."""
+        """Run the block on its parent's state, keep the result; False if it says otherwise."""
 
     def prune(self, keep: frozenset[bytes]) -> None:
         """Forget every state but those of these blocks."""

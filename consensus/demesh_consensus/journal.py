@@ -41,14 +41,12 @@ def entries(rounds: Rounds, tip_view: int, me: int) -> Iterator[Entry]:
         yield from round_.votes_of(me)
 
 
-def restore(
-    journal: Sequence[Entry], rounds: Rounds, me: int | None, floor: int, epoch: int
-) -> int:
-    """Take back what was recorded for views above `floor`; the highest view I was in, else 0."""
+def restore(journal: Sequence[Entry], rounds: Rounds, me: int | None, floor: int) -> int:
+    """Take back what an epoch's journal has above view `floor`; the highest I was in, else 0."""
     view = 0
     for entry in journal:
         statement = entry.vote.statement if isinstance(entry, Proposal) else entry.statement
-        if statement.view <= floor or statement.epoch != epoch:
+        if statement.view <= floor:
             continue
         round_ = rounds.at(statement.view)
         if isinstance(entry, Certificate):
@@ -57,7 +55,7 @@ def restore(
             view = max(view, statement.view + 1)
             continue
         if isinstance(entry, Proposal):
-            round_.proposal, round_.digest = entry, statement.digest
+            round_.propose(statement.digest, entry)
         vote = entry if isinstance(entry, Vote) else entry.vote
         round_.add(vote)
         if vote.voter == me:

@@ -24,12 +24,26 @@ def place_of(digest: bytes, chain: Chain, rounds: Rounds) -> tuple[int, int] | N
     return place
 
 
+def compose(
+    epoch: int, view: int, parent_view: int, parent: bytes, chain: Chain, time_s: int
+) -> Block:
+    """What a leader proposes on a block that is here, at its own mesh time or the parent's."""
+    if chain.ends(parent):
+        return chain.next_filler(view, parent)
+    place = chain.place(parent)
+    assert place is not None, "a leader proposes on a block that it has executed"
+    time_s = max(place[1], time_s)
+    ops, root, closing = chain.application.build(parent, time_s)
+    height = place[0] + 1
+    return Block(epoch, view, parent_view, parent, height, time_s, ops, root, closing)
+
+
 def judge(
     block: Block, digest: bytes, chain: Chain, rounds: Rounds, clock: MeshClock, now: Instant
 ) -> bool | None:
     """Is this block a valid next one? None: cannot be said yet."""
     tip = chain.tip
-    if block.closing or not tip.view <= block.parent_view < block.view:
+    if not tip.view <= block.parent_view < block.view:
         return False
     if block.parent_view == tip.view:
         if block.parent != tip.digest:
@@ -54,7 +68,7 @@ def justification(
     parent_view: int, view: int, chain: Chain, rounds: Rounds
 ) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
     """What shows that the parent is right: (to send ahead, to carry inside)."""
-    on = chain.tip.certificate
+    on = chain.tip.certificate if chain.tip.view else None  # all know where their epoch began
     if parent_view > chain.tip.view:
         on = rounds.at(parent_view).certificates[StatementKind.NOTARIZE]
     certificates = [on] if on else []
@@ -73,7 +87,7 @@ def justification(
 def is_good(certificate: Certificate, voters: Voters, crypto: Crypto, round_: Round | None) -> bool:
     """Quorum weight of distinct voters signed; what `round_` counted is not verified again."""
     statement = certificate.statement
-    if statement.epoch != voters.epoch:
+    if not voters.heard(statement):
         return False
     if round_ and round_.certificates.get(statement.kind) == certificate:
         return True

@@ -32,7 +32,7 @@ class Round:
         "_weights",
         "certificates",
         "digest",
-        "proposal",
+        "proposals",
         "recorded",
         "spoiled",
     )
@@ -44,9 +44,35 @@ class Round:
         self._accused: set[int] = set()
         self.certificates: dict[StatementKind, Certificate] = {}
         self.recorded: list[StatementKind] = []  # of the certificates, those that are durable
-        self.proposal: Proposal | None = None
-        self.digest = b""
+        self.proposals: dict[bytes, Proposal] = {}  # the first two of the leader's, by digest
+        self.digest = b""  # of the one that counts
         self.spoiled = False  # the proposal is invalid, or there were two
+
+    @property
+    def proposal(self) -> Proposal | None:
+        """The first proposal of the view; of two, the one that quorum weight took."""
+        return self.proposals.get(self.digest)
+
+    def propose(self, digest: bytes, proposal: Proposal) -> bool:
+        """Keep what the leader proposes; is it the first? A second one spoils the view.
+
+        It is kept all the same, for quorum weight may have taken it.
+        """
+        if digest in self.proposals:
+            return False
+        first = not self.proposals
+        self.spoiled |= not first
+        if len(self.proposals) < 2 or digest == self.notarized:
+            self.proposals[digest] = proposal
+        if first or digest == self.notarized:
+            self.digest = digest
+        return first
+
+    def hold(self, certificate: Certificate) -> None:
+        """Quorum weight said so."""
+        self.certificates[certificate.statement.kind] = certificate
+        if self.notarized in self.proposals:
+            self.digest = self.notarized
 
     def add(self, vote: Vote) -> Certificate | Misbehaved | None:
         """Count a vote whose signature is good; the certificate if it completes one."""
@@ -189,4 +215,4 @@ class Rounds:
 
     def proposed(self) -> dict[bytes, Proposal]:
         """Proposals at hand by the digest of their block."""
-        return {r.digest: r.proposal for r in self._rounds.values() if r.proposal}
+        return {d: p for r in self._rounds.values() for d, p in r.proposals.items()}

@@ -22,6 +22,10 @@ class StatementKind(IntEnum):
     FINALIZE = 3
 
 
+RULES_VERSION = 1
+"""The rules that this package implements; another version begins with an epoch (R-CON-14)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
     """What is signed: the same bytes for every voter. `digest` is empty for NULLIFY."""
@@ -30,6 +34,7 @@ class Statement:
     epoch: int
     view: int
     digest: bytes = b""
+    rules_version: int = RULES_VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,10 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One link of the chain, in mesh time; `state_root` is the ledger's after this block."""
+    """One link of the chain, in mesh time; `state_root` is the ledger's after this block.
+
+    `closing` is set if this block changes the voters: it is the last of its epoch (R-CON-14).
+    """
 
     epoch: int
     view: int
@@ -80,6 +88,7 @@ class Voters:
     epoch: int
     weights: tuple[int, ...]
     seed: bytes
+    rules_version: int = RULES_VERSION
     total: int = field(init=False)
     """W, the sum of all weights."""
     quorum: int = field(init=False)
@@ -101,6 +110,14 @@ class Voters:
     def leader(self, view: int) -> int:
         """The voter whose turn view `view` is."""
         return self.order[view % len(self.order)]
+
+    def statement(self, kind: StatementKind, view: int, digest: bytes = b"") -> Statement:
+        """What a voter of this epoch signs."""
+        return Statement(kind, self.epoch, view, digest, self.rules_version)
+
+    def heard(self, statement: Statement) -> bool:
+        """Is this a statement of this epoch and of its rules?"""
+        return (statement.epoch, statement.rules_version) == (self.epoch, self.rules_version)
 
 
 # A round holds each voter at most this often, whatever its weight, so that a schedule stays small.

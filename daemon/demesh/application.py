@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from demesh.ledger.events import Claimed, Closing, Enrolled, Event, Opened, Settled, Transferred
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
-from demesh.ledger.state import Channel
+from demesh.ledger.state import Channel, Electorate
 from demesh.pool import OpPool, Pending
 from demesh.wire.intents import ChannelFact
 from demesh.wire.kinds import Kind, Reject
@@ -22,7 +22,7 @@ from demesh.wire.messages import OP_BODIES, Op, OpBody, Voucher
 from demesh.wire.schema import Malformed, decode
 from demesh.wire.statements import BLOCK_OPS_BYTES_MAX, OPS_PER_BLOCK_MAX
 from demesh.wire.validate import Validator
-from demesh_consensus.types import Block
+from demesh_consensus import Block, Franchise
 
 # While a channel is open a block is made this often although nothing happens: without one the mesh
 # clock stands still after an hour, and a channel that ends tomorrow would never settle.
@@ -33,11 +33,17 @@ _OPENED_MAX = 4096
 
 
 class Application:
-    """Implements `demesh_consensus.Application` over the ledger."""
+    """Implements `demesh_consensus.Application` over the ledger; `seat` knows whose keys vote."""
 
-    def __init__(self, ledger: Ledger, tip: bytes, validator: Validator) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        tip: bytes,
+        validator: Validator,
+        seat: Callable[[Electorate], Franchise],
+    ) -> None:
         self.ledger = ledger  # after the finalized tip
-        self._validator = validator
+        self._validator, self._seat = validator, seat
         self._ledgers: dict[bytes, Ledger] = {tip: ledger}
         self._applied: dict[bytes, Applied] = {}
         self.pool = OpPool()
@@ -104,6 +110,10 @@ class Application:
 
     # -- what consensus asks ----------------------------------------------------------------------
 
+    def franchise(self, digest: bytes) -> Franchise:
+        """Who votes on what follows this block (R-CON-14)."""
+        return self._seat(self._ledgers[digest].electorate)
+
     def has_work(self, parent: bytes, time_s: int) -> bool:
         """An includable op, or a channel whose time has come (R-CON-7)."""
         if (parent, time_s) != self._asked:
@@ -123,8 +133,8 @@ class Application:
         settles_s = ledger.settlement_s()
         return None if settles_s is None else min(settles_s, ledger.time_s + TICK_S)
 
-    def build(self, parent: bytes, time_s: int) -> tuple[tuple[bytes, ...], bytes]:
-        """Pending ops in order of arrival, as many as fit, and the root after them."""
+    def build(self, parent: bytes, time_s: int) -> tuple[tuple[bytes, ...], bytes, bool]:
+        """Pending ops in order of arrival, as many as fit; root after them; do voters change?"""
         ledger = self._ledgers[parent]
         chosen: list[Pending] = []
         room = BLOCK_OPS_BYTES_MAX
@@ -135,10 +145,10 @@ class Application:
                 chosen.append(pending)
                 room -= len(pending.frame)
         applied = ledger.apply([p.op for p in chosen], time_s, self.open_voucher)
-        return tuple(p.frame for p in chosen), applied.ledger.root
+        return tuple(p.frame for p in chosen), applied.ledger.root, applied.closing
 
     def execute(self, block: Block, digest: bytes) -> bool:
-        """Apply the block to its parent's ledger; False if an op is bad or the root differs."""
+        """Apply the block to its parent's ledger; False if an op is bad or the outcome differs."""
         parent = self._ledgers.get(block.parent)
         if parent is None or sum(map(len, block.ops)) > BLOCK_OPS_BYTES_MAX:
             return False
@@ -151,7 +161,7 @@ class Application:
         if len({op.id for op in ops}) != len(ops):
             return False
         applied = parent.apply(ops, block.time_s, self.open_voucher)
-        if applied.ledger.root != block.state_root:
+        if (applied.ledger.root, applied.closing) != (block.state_root, block.closing):
             return False
         self._ledgers[digest], self._applied[digest] = applied.ledger, applied
         return True

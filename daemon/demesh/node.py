@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
-
-from nacl.signing import SigningKey
 
 import demesh_consensus as consensus
 from demesh.config import BuyPolicy, SellPolicy
 from demesh.errors import ConfigError
 from demesh.market.market import Market
-from demesh.membership.directory import Directory
+from demesh.membership.directory import Directory, Member
 from demesh.membership.presence import Presence
 from demesh.metering.sessions import Metering
 from demesh.metering.tariff import quote
-from demesh.past import standing_of
+from demesh.passport import NodeIdentity, check_membership, self_portrait
+from demesh.past import past_of
 from demesh.ports import (
     Effect,
     Fetched,
@@ -37,7 +36,7 @@ from demesh.ports import (
     Stopping,
 )
 from demesh.report import Report
-from demesh.voting import Decided, Failed, Proposed, Told, Voting
+from demesh.voting import Accused, Decided, Failed, Proposed, Told, Voting
 from demesh.wire import identity
 from demesh.wire.frame import Binding
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
@@ -55,16 +54,6 @@ from demesh.wire.validate import Validator, View
 
 # An op not in a block after ten minutes is signed anew by whoever still wants it.
 OP_VALID_S = 600
-
-
-@dataclass(frozen=True, slots=True)
-class NodeIdentity:
-    """A device's name and class, as its certificate says them, and its two keys."""
-
-    name: str
-    device_class: str
-    device_key: SigningKey
-    vote_key: SigningKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,60 +83,44 @@ class Node:
         except ValueError as error:
             raise ConfigError(str(error)) from None
         body = genesis.body
-        kept = {(space, key): value for space, key, value in restored.kept}
-        standing = standing_of(restored.journal)
-        # In both stores: a device that counts its boots anew is a replay to everybody.
-        boots = int.from_bytes(kept.get(("boot", b""), b""), "big")
-        standing = replace(standing, boot=max(standing.boot, boots) + 1)
+        past = past_of(self.mesh_id, body, restored)
         binding = Binding(self.mesh_id, body.generation)
-        self.directory = Directory(body)
-        self._signer = Signer(keys.device_key, keys.vote_key, binding, standing.boot, settings.seed)
-        member = self.directory.member(self._signer.id)
-        if member is None or member.vote_id != self._signer.vote_id:
-            raise ConfigError(
-                f"this device ({identity.text(self._signer.id)}) is not in the genesis of "
-                f"{body.name}: give it the keys it was certified with, or the right genesis"
-            )
-        if (keys.name, keys.device_class) != (
-            member.certificate.name,
-            member.certificate.device_class,
-        ):
-            raise ConfigError(
-                f"device.name and device.class are {keys.name!r}, {keys.device_class!r}, but its "
-                f"certificate says {member.name!r}, {member.certificate.device_class!r}"
-            )
-        self.me = member
-        self._topics = Topics(self.mesh_id, member.id)
+        boot = past.standing.boot
+        self._signer = Signer(keys.device_key, keys.vote_key, binding, boot, settings.seed)
+        guest = self_portrait(keys, body)
+        self.directory = Directory(guest)
+        self._topics = Topics(self.mesh_id, guest.id)
         self._validator = Validator(binding)
-        self._enrol(body.owners, kept)
-        self.presence = Presence()
-        self.presence.heard(member.id)
+        for key in (*body.owners, bytes(keys.vote_key.verify_key)):
+            self._validator.enrol(identity.device_id(key), key)
         self.voting = Voting(
-            member,
             self.directory,
             self._signer,
             self._validator,
             self._topics,
-            self.mesh_id,
-            body,
-            restored,
-            standing,
+            past,
             settings.delay_floor_ms,
-            salt=member.id + settings.seed[:32],
+            salt=guest.id + settings.seed[:32],
             now=now,
         )
-        self.consensus, self.application = self.voting.core, self.voting.application
-        self.market = Market(member.id, settings.sell, settings.buy, self._signer.nonce, quote)
-        self.metering = Metering(member.id, restored.kept, self._time_s, now, self.directory.name)
+        self.application = self.voting.application
+        check_membership(keys, self.directory, body)
+        for space, device, mark in restored.kept:
+            if space == "window" and self.directory.member(device):
+                window = int.from_bytes(mark[:8], "big"), int.from_bytes(mark[8:], "big")
+                self._validator.set_window(device, *window)
+        self.presence = Presence()
+        self.presence.heard(guest.id)
+        self.market = Market(guest.id, settings.sell, settings.buy, self._signer.nonce, quote)
+        self.metering = Metering(guest.id, restored.kept, self._time_s, now, self.directory.name)
         self.market.restore(self.metering.agreements())
         self.rejects: Counter[str] = Counter()
         self._cards: dict[bytes, Card] = {}
-        self._offers = self.market.offers()
+        self._carded = self.market.offers(), self.me.certificate  # what my card says
         self._revision = 0
         self._new_op_at: Instant | None = None  # consensus has not been told of an op yet
         self._measurement = Measurement(0)
         self._report = Report(
-            member,
             self.directory,
             self.presence,
             self.voting,
@@ -155,17 +128,17 @@ class Node:
             settings.report_ms,
         )
 
-    def _enrol(self, owners: Sequence[bytes], kept: dict[tuple[str, bytes], bytes]) -> None:
-        for key in owners:
-            self._validator.enrol(identity.device_id(key), key)
-        for member in self.directory.members:
-            self._validator.enrol(member.id, member.certificate.device_key)
-            self._validator.enrol(member.vote_id, member.certificate.vote_key)
-            if window := kept.get(("window", member.id)):
-                boot, seq = int.from_bytes(window[:8], "big"), int.from_bytes(window[8:], "big")
-                self._validator.set_window(member.id, boot, seq)
-
     # -- what the shell calls ---------------------------------------------------------------------
+
+    @property
+    def me(self) -> Member:
+        """This device as the mesh knows it."""
+        return self.directory.me
+
+    @property
+    def consensus(self) -> consensus.Simplex:
+        """This device's part in the current epoch."""
+        return self.voting.core
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -230,11 +203,11 @@ class Node:
         return min((time for time in times if time is not None), default=None)
 
     def _after(self, now: Instant) -> list[Effect]:
-        """What every turn ends with: the card if offers changed, a short journal, the report."""
+        """What every turn ends with: the card if it changed, a short journal, the report."""
         effects: list[Effect] = []
         effects += self.voting.turn_ends()
-        if self.market.offers() != self._offers:
-            effects.append(self._publish_card())
+        if (self.market.offers(), self.me.certificate) != self._carded:
+            effects += self._card_of_mine()
         return effects + self._report.state(self._measurement, now)
 
     # -- messages ---------------------------------------------------------------------------------
@@ -243,7 +216,7 @@ class Node:
         address = self._topics.read(received.topic)
         if address is None or (member := self.directory.member(address.publisher)) is None:
             return self._reject(Reject.TOPIC)
-        if member is self.me:
+        if member.id == self.me.id:
             return []  # my own publication came back; what peers return of mine comes on theirs
         if address.area == "gone":
             return self._gone(member.id, received.payload, now)
@@ -313,18 +286,21 @@ class Node:
 
     def _linked(self, now: Instant) -> list[Effect]:
         """A broker is (again) there: say who and where I am."""
-        return [self._publish_card(), *self._told(self.voting.linked(now), now)]
+        return [*self._card_of_mine(), *self._told(self.voting.linked(now), now)]
 
-    def _publish_card(self) -> Publish:
-        self._offers = self.market.offers()
+    def _card_of_mine(self) -> list[Effect]:
+        """My card as it is now; none while I am no member, for nobody would take it."""
+        self._carded = offers, certificate = self.market.offers(), self.me.certificate
+        if self.directory.member(self.me.id) is None:
+            return []
         self._revision += 1
-        card = Card(self._signer.boot, self._revision, self.me.certificate, self._offers)
-        return Publish(self._topics.mine("card"), self._signer.seal(card), retain=True)
+        card = Card(self._signer.boot, self._revision, certificate, offers)
+        return [Publish(self._topics.mine("card"), self._signer.seal(card), retain=True)]
 
     def _card(self, view: View, now: Instant) -> list[Effect]:
         card = decode(Card, view.payload)
         member = self.directory.member(view.sender)
-        if member is None or card.certificate != member.certificate:
+        if member is None or identity.device_id(card.certificate.device_key) != member.id:
             return self._reject(Reject.INVALID)
         known = self._cards.get(member.id)
         if known is not None and (card.boot, card.revision) <= (known.boot, known.revision):
@@ -357,8 +333,8 @@ class Node:
                     effects += self._reject(item)
                 case Proposed(view):
                     self._report.proposed(view, now)
-                case Decided(block, applied):
-                    effects += self._report.decision(block, now)
+                case Decided(block, leader, applied):
+                    effects += self._report.decision(block, leader, now)
                     effects += self._report.ledger(block, applied.events)
                     for fact in self.application.channel_facts(self.me.id, applied.events):
                         effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
@@ -368,8 +344,8 @@ class Node:
                         effects += self._acts(self.metering.open_failed(body.agreement, now), now)
                 case consensus.StandingStill(since_ns):
                     effects += self._report.standing_still(since_ns)
-                case consensus.Misbehaved(first, second):
-                    effects += self._report.misbehaved(first, second)
+                case Accused(device, proof):
+                    effects += self._report.misbehaved(device, proof.first, proof.second)
                 case consensus.Quarantined(vote):
                     effects += self._report.quarantined(vote)
                 case _:

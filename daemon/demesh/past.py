@@ -6,7 +6,8 @@ from the genesis, above every view it may have voted in, and gets the blocks fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import demesh_consensus as consensus
 from demesh.errors import ConfigError, StorageError
@@ -16,20 +17,27 @@ from demesh.ports import Restored
 from demesh.wire import statements
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import GenesisBody
-from demesh.wire.schema import U64, Malformed, decode, encode
+from demesh.wire.schema import U32, U64, Bounds, Malformed, decode, encode
 from demesh.wire.signer import Signer
 from demesh.wire.validate import Validator, View
 
 _STANDING, _VOTE, _PROPOSAL, _CERTIFICATE = b"s", b"v", b"p", b"c"
 
+# Which number this device had among the voters when it voted stands before a vote's frame.
+_VOTER_BYTES = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How often this device booted, the view below which its journal was cut, may it ever vote."""
+    """How often this device booted; its journal was cut up to view `floor` of `epoch`.
+
+    `given_up` is the id of a vote key that must never vote again, or empty.
+    """
 
     boot: U64 = 0
+    epoch: U32 = 0
     floor: U64 = 0
-    quarantined: bool = False
+    given_up: Annotated[bytes, Bounds(0, 16)] = b""
 
     def record(self) -> bytes:
         """For the journal; the last one counts."""
@@ -49,7 +57,7 @@ def record_of(entry: consensus.Entry, signer: Signer) -> bytes:
     """The journal record of what consensus must not forget."""
     match entry:
         case consensus.Vote():
-            return _VOTE + signer.own_vote(entry)
+            return _VOTE + entry.voter.to_bytes(_VOTER_BYTES, "big") + signer.own_vote(entry)
         case consensus.Proposal():
             return _PROPOSAL + statements.encode_proposal(entry)
         case consensus.Certificate():
@@ -57,9 +65,9 @@ def record_of(entry: consensus.Entry, signer: Signer) -> bytes:
 
 
 def entries_of(
-    journal: tuple[bytes, ...], validator: Validator, directory: Directory, vote_id: bytes
+    journal: tuple[bytes, ...], validator: Validator, vote_id: bytes
 ) -> list[consensus.Entry]:
-    """What the journal says about consensus, in order; records of another vote key do not count."""
+    """What the journal says about consensus, in order; votes of another key do not count."""
     entries: list[consensus.Entry] = []
     for record in journal:
         kind, content = record[:1], record[1:]
@@ -68,11 +76,11 @@ def entries_of(
         elif kind == _CERTIFICATE:
             entries.append(statements.decode_certificate(content))
         elif kind == _VOTE:
-            view = validator.check(content)
+            voter, frame = int.from_bytes(content[:_VOTER_BYTES], "big"), content[_VOTER_BYTES:]
+            view = validator.check(frame)
             if isinstance(view, View) and view.sender == vote_id:
-                vote = read_vote(view, content, directory)
-                if vote is not None:
-                    entries.append(vote)
+                statement = statements.decode_statement(view.payload)
+                entries.append(consensus.Vote(statement, voter, frame[-64:]))
     return entries
 
 
@@ -84,27 +92,46 @@ def read_vote(view: View, frame: bytes, directory: Directory) -> consensus.Vote 
     return consensus.Vote(statements.decode_statement(view.payload), member.voter, frame[-64:])
 
 
-def ledger_and_tip(
-    mesh_id: bytes, body: GenesisBody, restored: Restored
-) -> tuple[Ledger, consensus.Tip]:
-    """As stored and checked against the tip's state root, else those of the genesis."""
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a node goes on from."""
+
+    standing: Standing
+    journal: tuple[bytes, ...]
+    ledger: Ledger
+    tip: consensus.Tip
+
+
+def past_of(mesh_id: bytes, body: GenesisBody, restored: Restored) -> Past:
+    """Ledger and tip as stored and checked against the tip's state root, else of the genesis.
+
+    Raises ConfigError about the genesis and StorageError about what is stored.
+    """
+    standing = standing_of(restored.journal)
+    kept = {(space, key): value for space, key, value in restored.kept}
+    # In both stores: a device that counts its boots anew is a replay to everybody.
+    boots = int.from_bytes(kept.get(("boot", b""), b""), "big")
+    standing = replace(standing, boot=max(standing.boot, boots) + 1)
     try:
         ledger = Ledger.genesis(body)
     except ValueError as error:
         raise ConfigError(str(error)) from None
     if restored.tip is None:
-        return ledger, consensus.Tip(0, 0, body.time_s, mesh_id, None)
+        tip = consensus.Tip(0, 0, body.time_s, mesh_id, None)
+        return Past(standing, restored.journal, ledger, tip)
     try:
         block = statements.decode_block(restored.tip.block)
         # Stored are the records that blocks changed; all others are still as founded.
         ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
         if ledger.root != block.state_root:
             raise ValueError(f"its records do not give the state root of block {block.height}")
-        certificate = statements.decode_certificate(restored.tip.certificate or b"")
+        certificate, _ = statements.decode_final(restored.tip.certificate or b"")
     except ValueError as error:
         raise StorageError(
             f"ledger.db: {error}; move it away and start again: blocks come back from the peers, "
             "only vouchers that nobody claimed are lost"
         ) from None
     digest = statements.digest_of(block)
-    return ledger, consensus.Tip(block.view, block.height, block.time_s, digest, certificate)
+    view = 0 if block.closing else block.view
+    tip = consensus.Tip(view, block.height, block.time_s, digest, certificate)
+    return Past(standing, restored.journal, ledger, tip)

@@ -63,7 +63,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlock:
-    """A finalized block as stored: encoded block and, where known, its encoded finalization."""
+    """A finalized block as stored: encoded block and, where known, what makes it final."""
 
     height: int
     block: bytes
@@ -72,10 +72,14 @@ class StoredBlock:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer to `Fetch`: consecutive blocks, ascending, perhaps none."""
+    """The answer to `Fetch`: consecutive blocks, ascending, perhaps none.
+
+    `final` is what makes the last of them final, its own or that of the next block that has one.
+    """
 
     asker: bytes
     blocks: tuple[StoredBlock, ...]
+    final: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,16 @@ class CompactJournal:
 
 @dataclass(frozen=True, slots=True)
 class StoreBlock:
-    """Store a finalized block and the ledger records it changed; may be committed in batches."""
+    """Store a finalized block and the ledger records it changed; may be committed in batches.
+
+    A closing block has the encoded hand-over of its epoch with it.
+    """
 
     height: int
     block: bytes
     certificate: bytes | None
     changes: tuple[tuple[bytes, bytes | None], ...]
+    hand_over: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +200,9 @@ class Store(Protocol):
 
     def blocks(self, first_height: int, count: int) -> tuple[StoredBlock, ...]:
         """Consecutive finalized blocks, ascending, at most `count`."""
+
+    def final(self, height: int) -> bytes | None:
+        """The first stored finalization of a block at this height or above."""
 
 
 class Device(Protocol):

@@ -34,15 +34,14 @@ class Report:
 
     def __init__(
         self,
-        me: Member,
         directory: Directory,
         presence: Presence,
         voting: Voting,
         rejects: Callable[[], Counter[str]],
         report_ms: int,
     ) -> None:
-        self._me, self._directory, self._presence = me, directory, presence
-        self._core, self._application = voting.core, voting.application
+        self._directory, self._presence = directory, presence
+        self._voting, self._application = voting, voting.application
         self._rejects = rejects
         self._measured_every = report_ms * MILLISECOND
         self._shown: dict[str, Json] = {}
@@ -77,12 +76,13 @@ class Report:
         return [*self._quorum(), Observe("state", document)]
 
     def _state(self, measurement: Measurement) -> dict[str, Json]:
-        core, ledger = self._core, self._application.ledger
-        account = ledger.account(self._me.id)
+        core, ledger, me = self._voting.core, self._application.ledger, self._directory.me
+        account = ledger.account(me.id)
         return {
-            "name": self._me.name,
-            "class": self._me.certificate.device_class,
-            "owner": self._me.owner_name,
+            "name": me.name,
+            "class": me.certificate.device_class,
+            "owner": me.owner_name,
+            "epoch": core.voters.epoch,
             "view": core.view,
             "height": core.tip.height,
             "time_s": core.tip.time_s,
@@ -101,7 +101,7 @@ class Report:
 
     def _quorum(self) -> list[Effect]:
         """A line when enough voters are up, and when no longer."""
-        voters, have = self._core.voters, self._have()
+        voters, have = self._voting.core.voters, self._have()
         has = have >= voters.quorum
         if has == self._had_quorum:
             return []
@@ -111,7 +111,7 @@ class Report:
         return [_line(self._no_quorum(have))]
 
     def _no_quorum(self, have: int) -> str:
-        voters = self._core.voters
+        voters = self._voting.core.voters
         return f"no quorum: have {have} of {voters.total}, need {voters.quorum}"
 
     # -- lines for people -------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Report:
 
     def standing_still(self, since_ns: int) -> list[Effect]:
         """Work waits and nothing is decided."""
-        voters, have = self._core.voters, self._have()
+        voters, have = self._voting.core.voters, self._have()
         if have < voters.quorum:
             return [_line(self._no_quorum(have))]
         return [_line(f"no decision for {since_ns // SECOND} s: repeating what is known")]
@@ -137,12 +137,12 @@ class Report:
             return []
         return [_line(f"the ledger refused a {type(body).__name__}: {result.name}")]
 
-    def misbehaved(self, first: Vote, second: Vote) -> list[Effect]:
-        """Two votes of one voter exclude each other."""
-        member = self._directory.voters[first.voter]
+    def misbehaved(self, device: bytes, first: Vote, second: Vote) -> list[Effect]:
+        """Two votes of one device exclude each other."""
+        name = self._directory.name(device)
         said = f"{first.statement.kind.name} and {second.statement.kind.name}"
         view = first.statement.view
-        return [_line(f"{member.name} contradicts itself in view {view}: {said}")]
+        return [_line(f"{name} contradicts itself in view {view}: {said}")]
 
     def quarantined(self, vote: Vote) -> list[Effect]:
         """This device must not vote any more."""
@@ -163,15 +163,15 @@ class Report:
             if len(self._proposed) > _PROPOSED_MAX:
                 self._proposed.popitem(last=False)
 
-    def decision(self, block: Block, now: Instant) -> list[Effect]:
-        """A block is final."""
-        leader = self._directory.voters[self._core.voters.leader(block.view)]
+    def decision(self, block: Block, leader: bytes, now: Instant) -> list[Effect]:
+        """A block is final; this device led its view."""
         seen = self._proposed.pop(block.view, None)
         document: dict[str, Json] = {
             "height": block.height,
+            "epoch": block.epoch,
             "view": block.view,
-            "leader": leader.name,
-            "mine": leader is self._me,
+            "leader": self._directory.name(leader),
+            "mine": leader == self._directory.me.id,
             "time_s": block.time_s,
             "ops": len(block.ops),
             "root": block.state_root.hex(),
@@ -185,7 +185,7 @@ class Report:
             return []
         listed: list[Json] = [self._event(event) for event in events]
         effects: list[Effect] = [Observe("ledger", {"height": block.height, "events": listed})]
-        me = self._me.id
+        me = self._directory.me.id
         effects += [
             _line(self._settled(event))
             for event in events

@@ -212,7 +212,8 @@ class Runtime:
                 self._device.actuate(effect, now)
             elif isinstance(effect, Fetch):
                 blocks = self._store.blocks(effect.first_height, effect.count)
-                self._inbox.put(Fetched(effect.asker, blocks))
+                final = self._store.final(effect.first_height + len(blocks) - 1)
+                self._inbox.put(Fetched(effect.asker, blocks, final))
         for effect in effects:
             if isinstance(effect, Observe):
                 self._observe(effect)

@@ -1,7 +1,7 @@
-"""Consensus on the wire: its messages in, its effects out, its journal and its past at a start.
+"""Consensus on the wire: its messages in, its effects out, its journal.
 
 `demesh_consensus` knows voters by index and neither frames nor topics; the rest of the node knows
-blocks only once they are final, as `Decided`.
+blocks only once they are final, as `Decided`, and devices by their ids.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 
 import demesh_consensus as consensus
 from demesh.application import Application
+from demesh.ledger.events import Enrolled
 from demesh.ledger.ledger import Applied
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
-from demesh.membership.directory import Directory, Member
-from demesh.past import Standing, entries_of, ledger_and_tip, read_vote, record_of
+from demesh.light import hand_over
+from demesh.membership.directory import Directory
+from demesh.past import Past, entries_of, read_vote, record_of
 from demesh.ports import (
     MILLISECOND,
     CompactJournal,
@@ -25,15 +27,14 @@ from demesh.ports import (
     Instant,
     Journal,
     Publish,
-    Restored,
     StoreBlock,
-    StoredBlock,
 )
+from demesh.seats import Seats
 from demesh.wire import statements
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.messages import Blocks, GenesisBody, OpBody, Recall, Recalled, Want
-from demesh.wire.schema import decode
-from demesh.wire.signer import Signer, VoteCrypto
+from demesh.wire.messages import Blocks, OpBody, Recall, Recalled, Want
+from demesh.wire.schema import decode, encode
+from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator, View
 
@@ -60,10 +61,19 @@ DELAY_GROWTH_MAX = 32
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A block is final; what it did, told once."""
+    """A block is final; which device led its view, and what it did, told once."""
 
     block: consensus.Block
+    leader: bytes
     applied: Applied
+
+
+@dataclass(frozen=True, slots=True)
+class Accused:
+    """Two votes of one device exclude each other."""
+
+    device: bytes
+    proof: consensus.Misbehaved
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +92,7 @@ class Proposed:
 
 
 Told = (
-    Decided
-    | Failed
-    | Proposed
-    | Reject
-    | consensus.StandingStill
-    | consensus.Misbehaved
-    | consensus.Quarantined
+    Decided | Failed | Proposed | Reject | Accused | consensus.StandingStill | consensus.Quarantined
 )
 """What the node makes of it: a count, a line for people, news for metering."""
 
@@ -98,40 +102,34 @@ class Voting:
 
     def __init__(
         self,
-        me: Member,
         directory: Directory,
         signer: Signer,
         validator: Validator,
         topics: Topics,
-        mesh_id: bytes,
-        body: GenesisBody,
-        restored: Restored,
-        standing: Standing,
+        past: Past,
         delay_floor_ms: int,
         salt: bytes,
         now: Instant,
     ) -> None:
-        self._me, self._directory, self._signer = me, directory, signer
+        self._directory, self._signer = directory, signer
         self._validator, self._topics = validator, topics
-        ledger, tip = ledger_and_tip(mesh_id, body, restored)
-        self._standing = standing
-        self.application = Application(ledger, tip.digest, validator)
+        self._standing = standing = past.standing
+        self._seats = Seats(directory, signer, validator)
+        self.application = Application(past.ledger, past.tip.digest, validator, self._seats.seat)
         floor = delay_floor_ms * MILLISECOND
-        self.core = consensus.Simplex(
-            consensus.Voters(0, tuple(m.weight for m in directory.voters), mesh_id),
-            me.voter,
-            VoteCrypto(signer, validator, tuple(m.vote_id for m in directory.voters)),
+        self._epochs = consensus.Epochs(
             self.application,
-            tip,
+            past.tip,
             consensus.Timing(delay_min=floor, delay_max=DELAY_GROWTH_MAX * floor),
             salt,
             now,
-            entries_of(restored.journal, validator, directory, me.vote_id),
-            standing.floor,
+            entries_of(past.journal, validator, signer.vote_id),
+            (standing.epoch, standing.floor),
+            standing.given_up == signer.vote_id,
         )
-        self.core.recall.quarantined = standing.quarantined
+        self._seats.renew(past.ledger)
         self._nonce = b""  # of my last Recall
-        self._journaled = len(restored.journal)
+        self._journaled = len(past.journal)
         self._compact_above = JOURNAL_RECORDS_MAX
         self._questions: dict[bytes, Instant] = {}  # when a member's questions are worked off
         self._handlers: dict[Kind, Callable[[View, bytes, bool, Instant], list[Effect | Told]]] = {
@@ -145,6 +143,11 @@ class Voting:
         }
 
     # -- what the node calls ----------------------------------------------------------------------
+
+    @property
+    def core(self) -> consensus.Simplex:
+        """The current epoch."""
+        return self._epochs.core
 
     def start(self) -> Journal:
         """This boot's record, durable before anything is signed with its counter."""
@@ -162,7 +165,7 @@ class Voting:
 
     def tick(self, now: Instant) -> list[Effect | Told]:
         """Time passed, or there is a new op."""
-        return self._carry(self.core.tick(now))
+        return self._carry(self._epochs.tick(now))
 
     def linked(self, now: Instant) -> list[Effect | Told]:
         """A broker is (again) there: say where I am."""
@@ -178,30 +181,36 @@ class Voting:
     def fetched(self, fetched: Fetched) -> list[Effect]:
         """Answer with the longest run of blocks that fits and ends with a known finalization.
 
-        If there is none, then with all that fits and the tip's: the asker takes such runs in parts.
+        If there is none, then with all that fits and the next finalization above: the asker takes
+        such runs in parts. No run goes on beyond the end of an epoch (R-CON-12).
         """
-        size = 0
-        fits: list[StoredBlock] = []
+        size, end = 0, 0
+        fits: list[bytes] = []
+        final: bytes | None = None
         for stored in fetched.blocks:
             size += len(stored.block) + len(stored.certificate or b"")
             if size > ANSWER_BYTES_MAX and fits:
                 break
-            fits.append(stored)
-        ends = [place for place, stored in enumerate(fits, 1) if stored.certificate is not None]
-        tip = self.core.tip.certificate
-        if not fits or tip is None:
+            fits.append(stored.block)
+            if stored.certificate is not None:
+                final, end = stored.certificate, len(fits)
+                if statements.decode_block(stored.block).closing:
+                    break
+        if final is None:
+            above = (s.certificate for s in fetched.blocks[len(fits) :] if s.certificate)
+            final, end = next(above, fetched.final), len(fits)
+        if not fits or final is None:
             return []
-        run = fits[: ends[-1]] if ends else fits
-        final = run[-1].certificate or statements.encode_certificate(tip)
-        return [self._send(fetched.asker, Blocks(tuple(stored.block for stored in run), final))]
+        return [self._send(fetched.asker, Blocks(tuple(fits[:end]), final))]
 
     def turn_ends(self) -> list[Effect]:
         """Housekeeping after all that was decided is settled."""
         self.application.drop_losers()
         if self._journaled <= self._compact_above:
             return []
-        self._standing = replace(self._standing, floor=self.core.tip.view)
-        entries = [record_of(entry, self._signer) for entry in self.core.journal()]
+        epoch, floor = self.core.voters.epoch, self.core.tip.view
+        self._standing = replace(self._standing, epoch=epoch, floor=floor)
+        entries = [record_of(entry, self._signer) for entry in self._epochs.journal()]
         records = (self._standing.record(), *entries)
         self._journaled = len(records)
         # While nothing becomes final nothing can be left out: not a rewrite with every vote then.
@@ -212,13 +221,15 @@ class Voting:
 
     def _vote(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
         vote = read_vote(view, frame, self._directory)
-        return [Reject.SENDER] if vote is None else self._carry(self.core.receive_vote(vote, now))
+        if vote is None:
+            return [Reject.SENDER]
+        return self._carry(self._epochs.receive_vote(vote, now))
 
     def _proposal(
         self, view: View, frame: bytes, retained: bool, now: Instant
     ) -> list[Effect | Told]:
         proposal = statements.decode_proposal(view.payload)
-        effects = self.core.receive_proposal(proposal, now)
+        effects = self._epochs.receive_proposal(proposal, now)
         refused = any(isinstance(effect, consensus.Refused) for effect in effects)
         carried = self._carry(effects)
         return carried if refused else [Proposed(proposal.block.view), *carried]
@@ -227,22 +238,24 @@ class Voting:
         self, view: View, frame: bytes, retained: bool, now: Instant
     ) -> list[Effect | Told]:
         certificate = statements.decode_certificate(view.payload)
-        return self._carry(self.core.receive_certificate(certificate, now, live=not retained))
+        return self._carry(self._epochs.receive_certificate(certificate, now, live=not retained))
 
     def _recall(
         self, view: View, frame: bytes, retained: bool, now: Instant
     ) -> list[Effect | Told]:
         question = decode(Recall, view.payload)
         asker = self._directory.member(view.sender)
-        if asker is None or asker.voter is None:
+        if asker is None:
             return [Reject.SENDER]
         if not self._answers(asker.id, now):
             return [Reject.FULL]
-        votes, tip = self.core.votes_of(asker.voter), self.core.tip.certificate
+        tip = self.core.tip.certificate
+        votes = () if asker.voter is None else self.core.votes_of(asker.voter)
         answer = Recalled(
             question.nonce,
             tuple(statements.vote_frame(v, self._signer.binding, asker.vote_id) for v in votes),
             statements.encode_certificate(tip) if tip else b"",
+            self.core.voters.epoch,
             self.core.clock.read_s(now),
         )
         return [self._send(asker.id, answer)]
@@ -257,15 +270,16 @@ class Voting:
         votes = []
         for held in answer.votes:
             checked = self._validator.check(held)
-            if isinstance(checked, Reject) or checked.sender != self._me.vote_id:
+            if isinstance(checked, Reject) or checked.sender != self._signer.vote_id:
                 return [Reject.INVALID]
             if vote := read_vote(checked, held, self._directory):
                 votes.append(vote)
         effects = []
         if answer.tip:
             tip = statements.decode_certificate(answer.tip)
-            effects += self.core.receive_certificate(tip, now, live=False)
-        effects += self.core.receive_recalled(member.voter, votes, answer.time_s, now)
+            effects += self._epochs.receive_certificate(tip, now, live=False)
+        told = (votes, answer.epoch, answer.time_s, now)
+        effects += self._epochs.receive_recalled(member.voter, *told)
         return self._carry(effects)
 
     def _want(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
@@ -289,10 +303,10 @@ class Voting:
     ) -> list[Effect | Told]:
         answer = decode(Blocks, view.payload)
         blocks = [statements.decode_block(block) for block in answer.blocks]
-        certificate = statements.decode_certificate(answer.certificate)
+        certificate, trail = statements.decode_final(answer.final)
         member = self._directory.member(view.sender)
         voter = member.voter if member is not None else None
-        return self._carry(self.core.receive_blocks(blocks, certificate, now, voter))
+        return self._carry(self._epochs.receive_blocks(blocks, certificate, now, voter, trail))
 
     # -- effects ----------------------------------------------------------------------------------
 
@@ -314,43 +328,45 @@ class Voting:
                 case consensus.PublishTip(certificate):
                     frame = self._signer.certificate(certificate)
                     effects.append(Publish(self._topics.mine("tip"), frame, retain=True))
-                case consensus.Finalized(blocks, certificate):
-                    effects += self._finalized(blocks, certificate)
+                case consensus.Finalized():
+                    effects += self._finalized(effect)
                 case consensus.AskBlocks(voter, first_height):
                     to = self._directory.voters[voter].id
                     effects.append(self._send(to, Want(first_height)))
                 case consensus.AskVotes():
                     self._nonce = self._signer.nonce()
-                    others = [m.id for m in self._directory.voters if m is not self._me]
+                    others = [m.id for m in self._directory.voters if m.id != self._signer.id]
                     effects += [self._send(to, Recall(self._nonce)) for to in others]
                 case consensus.Quarantined():
-                    self._standing = replace(self._standing, quarantined=True)
+                    self._standing = replace(self._standing, given_up=self._signer.vote_id)
                     effects += [Journal(self._standing.record()), effect]
                 case consensus.StandingStill():
                     effects += [*self.repeat_ops(), effect]
-                case consensus.Misbehaved():
-                    effects.append(effect)
+                case consensus.Misbehaved(first):
+                    device = self._seats.device(first.statement.epoch, first.voter)
+                    effects.append(Accused(device, effect))
                 case consensus.Refused(reason):
                     effects.append(Reject[reason.name])
         return effects
 
-    def _finalized(
-        self,
-        blocks: tuple[tuple[bytes, consensus.Block], ...],
-        certificate: consensus.Certificate,
-    ) -> list[Effect | Told]:
+    def _finalized(self, final: consensus.Finalized) -> list[Effect | Told]:
         """Store what is final. Only the last block of a run has a finalization of its own."""
         effects: list[Effect | Told] = []
-        for digest, block in blocks:
+        for digest, block in final.blocks:
             applied = self.application.settle(digest)
-            last = digest == certificate.statement.digest
-            encoded = statements.encode_certificate(certificate) if last else None
+            last = digest == final.blocks[-1][0]
+            encoded = statements.encode_final(final.certificate, final.trail) if last else None
             stored = statements.encode_block(block)
-            effects.append(StoreBlock(block.height, stored, encoded, applied.changes))
-            effects.append(Decided(block, applied))
+            link = None
+            if encoded is not None and block.closing:
+                link = encode(hand_over(block, encoded, applied.ledger))
+            effects.append(StoreBlock(block.height, stored, encoded, applied.changes, link))
+            effects.append(Decided(block, self._seats.leader(block), applied))
+            if any(isinstance(event, Enrolled) for event in applied.events):
+                self._seats.renew(self.application.ledger)
             for frame, result in zip(block.ops, applied.results, strict=True):
                 op = self.application.open_op(frame) if result is not Result.OK else None
-                if isinstance(op, SignedOp) and op.signer == self._me.id:
+                if isinstance(op, SignedOp) and op.signer == self._signer.id:
                     effects.append(Failed(op.body, result))
         return effects
 

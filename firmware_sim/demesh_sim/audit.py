@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from demesh.application import Application
-from demesh.ledger.events import Opened, Settled
+from demesh.ledger.events import Enrolled, Opened, Settled
 from demesh.ledger.ledger import Ledger
+from demesh.ledger.state import Electorate
 from demesh.ports import StoredBlock
 from demesh.wire import identity, statements
 from demesh.wire.frame import Binding
 from demesh.wire.messages import Genesis, GenesisBody
 from demesh.wire.schema import Malformed
 from demesh.wire.validate import Validator
+from demesh_consensus import Franchise
 
 BLOCKS_PER_READ = 256
 
@@ -118,7 +120,7 @@ def _replay(genesis: Genesis, name: str, book: Books, common: int) -> _History:
     """Execute a board's whole chain anew."""
     validator = _validator(genesis)
     mesh_id = identity.mesh_id(genesis.body)
-    application = Application(Ledger.genesis(genesis.body), mesh_id, validator)
+    application = Application(Ledger.genesis(genesis.body), mesh_id, validator, _unasked)
     at_common = application.ledger
     events: list[object] = []
     height = 0
@@ -133,11 +135,19 @@ def _replay(genesis: Genesis, name: str, book: Books, common: int) -> _History:
             if not application.execute(block, digest):
                 fault = f"{name}: block {height} does not give its state root when executed anew"
                 return _History(at_common, tuple(events), (fault,))
-            events += application.settle(digest).events
+            happened = application.settle(digest).events
+            for event in happened:
+                if isinstance(event, Enrolled) and (new := application.ledger.member(event.device)):
+                    validator.enrol(event.device, new.certificate.device_key)
+            events += happened
             application.prune(frozenset({digest}))
             if height == common:
                 at_common = application.ledger
     return _History(at_common, tuple(events), ())
+
+
+def _unasked(electorate: Electorate) -> Franchise:
+    raise AssertionError("an audit executes what was decided and votes on nothing")
 
 
 def _validator(genesis: Genesis) -> Validator:

@@ -7,18 +7,20 @@ transfers come at a rate the test chooses.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from nacl.signing import SigningKey
 
 from demesh.ledger.state import AccountKind
-from demesh.node import NodeIdentity, NodeSettings
+from demesh.node import NodeSettings
+from demesh.passport import NodeIdentity
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Measurement, Publish
 from demesh.wire import identity
 from demesh.wire.frame import Binding, seal_statement
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import (
+    DeviceCertificate,
     Genesis,
     GenesisAccount,
     GenesisBody,
@@ -29,7 +31,7 @@ from demesh.wire.messages import (
 )
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
-from demesh_sim.founding import seeded
+from demesh_sim.founding import Entropy, seeded
 from demesh_sim.hosts import Member
 from demesh_sim.swarm import Swarm
 
@@ -55,11 +57,13 @@ class IdleDevice:
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """A founded mesh of idle voters."""
+    """A founded mesh of idle devices, and devices of its owners that it has not taken in yet."""
 
     genesis: Genesis
     members: tuple[Member, ...]
     mesh_id: bytes
+    owners: tuple[SigningKey, ...]
+    newcomers: tuple[Member, ...] = ()
 
     @property
     def ids(self) -> tuple[bytes, ...]:
@@ -68,45 +72,72 @@ class Bare:
         return tuple(identity.device_id(bytes(key.verify_key)) for key in keys)
 
 
-def found_bare(voters: int, seed: int, delay_floor_ms: int = 250) -> Bare:
-    """A mesh of `voters` equal voters of one owner; all keys follow from the seed."""
+def found_bare(
+    voters: int,
+    seed: int,
+    delay_floor_ms: int = 250,
+    *,
+    observers: int = 0,
+    newcomers: int = 0,
+    owners: int = 1,
+) -> Bare:
+    """A mesh of `voters` equal voters, then observers; devices go round the owners.
+
+    All keys follow from the seed.
+    """
     entropy = seeded(seed)
-    owner = SigningKey(entropy(32))
-    owner_id = identity.device_id(bytes(owner.verify_key))
+    keys = [SigningKey(entropy(32))]
     commons = entropy(16)
-    members: list[Member] = []
+    keys += [SigningKey(entropy(32)) for _ in range(owners - 1)]
+    ids = [identity.device_id(bytes(key.verify_key)) for key in keys]
     devices: list[GenesisDevice] = []
     accounts = [
-        GenesisAccount(owner_id, owner_id, AccountKind.OWNER, 0),
+        *(GenesisAccount(id, id, AccountKind.OWNER, 0) for id in ids),
         GenesisAccount(commons, commons, AccountKind.COMMONS, 0),
     ]
-    for index in range(voters):
-        name = f"voter-{index}"
-        keys = NodeIdentity(name, "voter", SigningKey(entropy(32)), SigningKey(entropy(32)))
-        public = bytes(keys.device_key.verify_key)
-        certificate = identity.certify_device(
-            owner, name, "voter", public, bytes(keys.vote_key.verify_key)
+    founders, joining = voters + observers, list[Member]()
+    members: list[Member] = []
+    for index in range(founders + newcomers):
+        member, certificate = _board(
+            f"voter-{index}" if index < voters else f"board-{index}",
+            keys[index % owners],
+            entropy,
+            delay_floor_ms,
         )
-        devices.append(GenesisDevice(certificate, weight=1))
-        device_id = identity.device_id(public)
-        accounts.append(GenesisAccount(device_id, owner_id, AccountKind.DEVICE, -STARTER_CREDIT))
-        settings = NodeSettings(None, None, delay_floor_ms, seed=entropy(32))
-        members.append(Member(keys, settings, IdleDevice()))
+        if index >= founders:
+            keys_and_paper = replace(member.identity, certificate=certificate)
+            joining.append(replace(member, identity=keys_and_paper))
+            continue
+        members.append(member)
+        devices.append(GenesisDevice(certificate, weight=1 if index < voters else 0))
+        account, owner = identity.device_id(certificate.device_key), certificate.owner
+        accounts.append(GenesisAccount(account, owner, AccountKind.DEVICE, -STARTER_CREDIT))
     body = GenesisBody(
         name="bare",
         generation=1,
         nonce=entropy(8),
         time_s=BEGINS_S,
         rules_version=1,
-        owners=(bytes(owner.verify_key),),
-        owner_names=("owner",),
+        owners=tuple(bytes(key.verify_key) for key in keys),
+        owner_names=("owner", *(f"owner-{number}" for number in range(1, owners))),
         devices=tuple(devices),
         accounts=tuple(accounts),
         commons=commons,
         commons_ppm=10_000,
     )
-    genesis = identity.make_genesis(body, [identity.signer(owner)])
-    return Bare(genesis, tuple(members), identity.mesh_id(body))
+    genesis = identity.make_genesis(body, [identity.signer(key) for key in keys])
+    mesh_id = identity.mesh_id(body)
+    return Bare(genesis, tuple(members), mesh_id, tuple(keys), tuple(joining))
+
+
+def _board(
+    name: str, owner: SigningKey, entropy: Entropy, delay_floor_ms: int
+) -> tuple[Member, DeviceCertificate]:
+    keys = NodeIdentity(name, "voter", SigningKey(entropy(32)), SigningKey(entropy(32)))
+    public = bytes(keys.device_key.verify_key), bytes(keys.vote_key.verify_key)
+    certificate = identity.certify_device(owner, name, "voter", *public)
+    settings = NodeSettings(None, None, delay_floor_ms, seed=entropy(32))
+    return Member(keys, settings, IdleDevice()), certificate
 
 
 class Customer:

@@ -5,7 +5,10 @@ docs/protocol.md) and keep their own books. Each rule has a name, which a violat
 
     agreement    no two boards finalize different blocks at a height; heights have no gap; each
                  block names its predecessor; mesh time does not go back
-    certificate  a finalization is quorum weight's FINALIZE for just that block
+    certificate  a finalization is quorum weight's FINALIZE for just that block, by the voters of
+                 its epoch, or for an empty block above a closing one
+    epoch        a block closes its epoch if and only if it changes the voters, and the next one
+                 begins on it; all boards know the same voters
     discipline   one voter says NOTARIZE and FINALIZE for one digest in a view at most, FINALIZE
                  only for what it notarized, and never both FINALIZE and NULLIFY in a view
     durable      a vote leaves a board only when its journal holds it
@@ -55,11 +58,11 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Electorate:
-    """Vote key ids and weights in the order of the voters' indices; each board's own id."""
+    """An epoch's voters in the order of their indices: ids of devices and vote keys, weights."""
 
+    devices: tuple[bytes, ...]
     kids: tuple[bytes, ...]
     weights: tuple[int, ...]
-    own: tuple[bytes, ...]
 
     @property
     def quorum(self) -> int:
@@ -75,6 +78,8 @@ class Link:
     time_s: int
     state_root: bytes
     board: int
+    epoch: int
+    closing: bool
 
 
 @dataclass(slots=True)
@@ -89,12 +94,15 @@ class Books:
 class Checkers(Witness):
     """All rules over one swarm. Raises Violation from within the event that broke one."""
 
-    def __init__(self, run: Run, names: Sequence[str], electorate: Electorate) -> None:
+    def __init__(
+        self, run: Run, names: Sequence[str], devices: Sequence[bytes], founders: Electorate
+    ) -> None:
         self.chain: dict[int, Link] = {}
         self.checked = 0
         self._run = run
         self._names = tuple(names)
-        self._electorate = electorate
+        self._devices = tuple(devices)
+        self._electorates = {0: founders}
         self._said: dict[tuple[bytes, int, int], dict[int, bytes]] = {}
         self._books = [Books() for _ in names]
         self._promised: dict[tuple[bytes, bytes, int], int] = {}
@@ -129,9 +137,11 @@ class Checkers(Witness):
             statement = cbor2.loads(frame.payload)
             self._vote(board, at, frame.kid, statement, frame.signature, store)
         elif frame.kind == PROPOSAL:
-            block, _, leader, signature = cbor2.loads(frame.payload)
-            statement = [NOTARIZE, block[0], block[1], proposed_digest(frame)]
-            kid = self._electorate.kids[leader]
+            block, _, leader, rules, signature = cbor2.loads(frame.payload)
+            statement = [NOTARIZE, block[0], block[1], proposed_digest(frame), rules]
+            # Of an epoch nobody here has finalized anything of yet, the publisher is its own word.
+            voters = self._electorates.get(block[0])
+            kid = voters.kids[leader] if voters else frame.kid
             self._vote(board, at, kid, statement, signature, store)
         elif frame.kind == VOUCHER:
             self._voucher(board, at, frame.kid, *cbor2.loads(frame.payload))
@@ -140,7 +150,8 @@ class Checkers(Witness):
 
     def _block(self, board: int, at: Instant, effect: StoreBlock) -> None:
         height, books = effect.height, self._books[board]
-        epoch, view, _, parent, says_height, time_s, _, state_root, _ = cbor2.loads(effect.block)
+        block = cbor2.loads(effect.block)
+        epoch, view, parent_view, parent, says_height, time_s, _, state_root, closing = block
         name = stored_digest(effect)
         if says_height != height:
             self._fail("agreement", board, at, f"block of height {says_height} stored as {height}")
@@ -153,28 +164,42 @@ class Checkers(Witness):
                 self._fail("agreement", board, at, f"height {height} is on another parent")
             if before is not None and before.time_s > time_s:
                 self._fail("agreement", board, at, f"mesh time goes back at height {height}")
-            self.chain[height] = Link(name, time_s, state_root, board)
+            follows = (before.epoch + before.closing, view) if before else (0, view)
+            if (epoch, view) != follows or (before and before.closing and parent_view):
+                self._fail("epoch", board, at, f"height {height} is in epoch {epoch}")
+            self.chain[height] = Link(name, time_s, state_root, board, epoch, closing)
         elif known.digest != name:
             first = self._names[known.board]
             self._fail("agreement", board, at, f"height {height}: not the block {first} finalized")
         if effect.certificate is not None:
-            self._certificate(board, at, cbor2.loads(effect.certificate), epoch, view, name)
+            self._certificate(board, at, cbor2.loads(effect.certificate), block, name)
         if height > books.height:
             for key, value in effect.changes:
                 self._write(books, board, at, key, value)
+            changed = any(key == b"v" for key, _ in effect.changes)
+            if changed != closing:
+                self._fail("epoch", board, at, f"height {height} closes wrongly or not at all")
             books.height = height
             self._balanced(books, board, at)
 
     def _certificate(
-        self, board: int, at: Instant, certificate: Any, epoch: int, view: int, name: bytes
+        self, board: int, at: Instant, final: Any, block: list[Any], name: bytes
     ) -> None:
-        statement, bitmap, signatures = certificate
+        (statement, bitmap, signatures), trail = final
+        epoch, view, closing = block[0], block[1], block[8]
+        if trail and not closing:
+            self._fail("certificate", board, at, f"view {view}: a trail, and nothing closes")
+        for above in trail:
+            height, ops = block[4] + 1, list[bytes]()
+            block = [epoch, above, view, name, height, block[5], ops, block[7], False]
+            view, name = above, _digest(block)
         bits = int.from_bytes(bitmap, "little")
-        weights = self._electorate.weights
+        voters = self._electorates[epoch]
+        weights = voters.weights
         weight = sum(weights[voter] for voter in range(len(weights)) if bits >> voter & 1)
-        if list(statement) != [FINALIZE, epoch, view, name]:
+        if list(statement[:4]) != [FINALIZE, epoch, view, name]:
             self._fail("certificate", board, at, f"view {view} is certified by {statement!r}")
-        if weight < self._electorate.quorum or bits >> len(weights):
+        if weight < voters.quorum or bits >> len(weights):
             self._fail("certificate", board, at, f"view {view}: weight {weight} is no quorum")
         if len(signatures) != SIGNATURE_BYTES * bits.bit_count():
             self._fail("certificate", board, at, f"view {view}: signatures do not fit the bitmap")
@@ -190,9 +215,10 @@ class Checkers(Witness):
         signature: bytes,
         store: MemoryStore,
     ) -> None:
-        if kid != self._electorate.own[board]:
+        kind, epoch, view, name, _ = statement
+        voters, device = self._electorates.get(epoch), self._devices[board]
+        if voters and (kid, device) not in zip(voters.kids, voters.devices, strict=True):
             return  # passed on for another voter
-        kind, epoch, view, name = statement
         what = f"{('', 'NOTARIZE', 'NULLIFY', 'FINALIZE')[kind]}({view})"
         if signature not in store.journal:
             self._fail("durable", board, at, f"{what} leaves, and the journal does not hold it")
@@ -217,10 +243,23 @@ class Checkers(Witness):
             books.total += _balance(value) - _balance(before)
             if value is not None and cbor2.loads(value)[2] < cbor2.loads(value)[3]:
                 self._fail("money", board, at, f"account {key[1:].hex()} is below its floor")
+        elif key == b"v":
+            self._elected(board, at, cbor2.loads(value or b""))
         elif key[:1] == b"c":
             books.total += _escrow(value) - _escrow(before)
             if value is not None:
                 self._escrows[key[1:]] = _escrow(value)
+
+    def _elected(self, board: int, at: Instant, record: list[Any]) -> None:
+        """The voters of an epoch, by the record of the block that closed the one before."""
+        epoch, voters = record[2], record[4]
+        found = Electorate(
+            tuple(device for device, _, _ in voters),
+            tuple(hashlib.blake2b(key, digest_size=16).digest() for _, key, _ in voters),
+            tuple(weight for _, _, weight in voters),
+        )
+        if self._electorates.setdefault(epoch, found) != found:
+            self._fail("epoch", board, at, f"epoch {epoch} has other voters here")
 
     def _balanced(self, books: Books, board: int, at: Instant) -> None:
         if books.total != 0:
@@ -271,14 +310,20 @@ def open_frame(data: bytes) -> Frame | None:
 
 
 def proposed_digest(frame: Frame) -> bytes:
-    """The digest of the block in a proposal: BLAKE2b-256 of its deterministic CBOR."""
-    block = cbor2.loads(frame.payload)[0]
-    return hashlib.blake2b(cbor2.dumps(block), digest_size=32).digest()
+    """The digest of the block in a proposal."""
+    return _digest(cbor2.loads(frame.payload)[0])
 
 
 def stored_digest(stored: StoreBlock) -> bytes:
     """The digest of a finalized block."""
-    return hashlib.blake2b(stored.block, digest_size=32).digest()
+    return _digest(cbor2.loads(stored.block))
+
+
+def _digest(block: list[Any]) -> bytes:
+    """BLAKE2b-256 of the block's deterministic CBOR, with its ops as a hash of their hashes."""
+    ops = b"".join(hashlib.blake2b(op, digest_size=32).digest() for op in block[6])
+    header = [*block[:6], hashlib.blake2b(ops, digest_size=32).digest(), *block[7:]]
+    return hashlib.blake2b(cbor2.dumps(header), digest_size=32).digest()
 
 
 def _balance(account: bytes | None) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from demesh.node import Node, NodeIdentity, NodeSettings
+from demesh.node import Node, NodeSettings
+from demesh.passport import NodeIdentity
 from demesh.ports import (
     MILLISECOND,
     SECOND,
@@ -238,7 +239,8 @@ class Host:
                 self.member.device.actuate(effect, now)
             elif isinstance(effect, Fetch):
                 blocks = self.store.blocks(effect.first_height, effect.count)
-                self._own.append(Fetched(effect.asker, blocks))
+                final = self.store.final(effect.first_height + len(blocks) - 1)
+                self._own.append(Fetched(effect.asker, blocks, final))
         for effect in effects:
             if isinstance(effect, Observe):
                 for witness in self._witnesses:

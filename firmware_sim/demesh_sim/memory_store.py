@@ -36,6 +36,7 @@ class MemoryStore:
         self._turn: tuple[Persist, ...] = ()  # begun, not finished
         self._pending: list[StoreBlock | Keep] = []  # the open transaction
         self._blocks: dict[int, StoredBlock] = {}
+        self._hand_overs: dict[int, bytes] = {}
         self._records: dict[bytes, bytes] = {}
         self._kept: dict[tuple[str, bytes], bytes] = {}
         self._top = 0
@@ -73,9 +74,20 @@ class MemoryStore:
             found.append(block)
         return tuple(found)
 
+    def final(self, height: int) -> bytes | None:
+        """The first stored finalization of a block at this height or above."""
+        for found in self.blocks(height, max(self._top - height + 1, 1) + len(self._pending)):
+            if found.certificate is not None:
+                return found.certificate
+        return None
+
     def tip(self) -> StoredBlock | None:
         """The committed block of greatest height."""
         return self._blocks.get(self._top)
+
+    def hand_overs(self) -> tuple[bytes, ...]:
+        """Those of all closed epochs, in order; committed ones."""
+        return tuple(hand_over for _, hand_over in sorted(self._hand_overs.items()))
 
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """The committed records of the ledger, by key."""
@@ -174,6 +186,8 @@ class MemoryStore:
             if certificate is None and before is not None and before.block == block:
                 certificate = before.certificate
             self._blocks[height] = StoredBlock(height, block, certificate)
+            if effect.hand_over is not None:
+                self._hand_overs[height] = effect.hand_over
             self._top = max(self._top, height)
             for key, value in effect.changes:
                 if value is None:

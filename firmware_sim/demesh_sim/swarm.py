@@ -100,7 +100,10 @@ class Swarm:
         )
         run = Run(seed, replay or f"Swarm(..., seed={seed})")
         names = [member.identity.name for member in members]
-        self.checkers = Checkers(run, names, electorate(members, genesis))
+        ids = [
+            identity.device_id(bytes(member.identity.device_key.verify_key)) for member in members
+        ]
+        self.checkers = Checkers(run, names, ids, founders(genesis))
         self.promises = PromiseChecker(run, names)
         self._trace, self._finality = Trace(log), Finality()
         watching = (self._trace, self.checkers, self.promises, self._finality, *witnesses)
@@ -195,11 +198,11 @@ class Swarm:
         self._schedule(coming)
 
 
-def electorate(members: Sequence[Member], genesis: Genesis) -> Electorate:
-    """The voters of a genesis, and which of them each board of the swarm is."""
+def founders(genesis: Genesis) -> Electorate:
+    """The voters of a genesis."""
     devices = [device for device in genesis.body.devices if device.weight]
-    kids = tuple(identity.device_id(device.certificate.vote_key) for device in devices)
-    own = tuple(
-        identity.device_id(bytes(member.identity.vote_key.verify_key)) for member in members
+    return Electorate(
+        tuple(identity.device_id(device.certificate.device_key) for device in devices),
+        tuple(identity.device_id(device.certificate.vote_key) for device in devices),
+        tuple(device.weight for device in devices),
     )
-    return Electorate(kids, tuple(device.weight for device in devices), own)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from demesh.cli.run import DELAY_FLOOR_MS
-from demesh.node import Node, NodeIdentity, NodeSettings
+from demesh.node import Node, NodeSettings
+from demesh.passport import NodeIdentity
 from demesh.ports import MILLISECOND, Instant, Json, Observe
 from demesh.wire import identity
 from demesh_sim import founding

@@ -17,7 +17,7 @@ from nacl.signing import SigningKey
 
 from benchmarks.programs import Program
 from demesh.ledger.state import AccountKind
-from demesh.node import NodeIdentity
+from demesh.passport import NodeIdentity
 from demesh.storage.keys import write_key
 from demesh.wire import identity
 from demesh.wire.frame import Binding, seal_statement

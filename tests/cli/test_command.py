@@ -118,7 +118,7 @@ def test_keys_that_are_missing_open_or_foreign_exit_with_77_or_78(mesh: Mesh) ->
     key.rename(key.with_suffix(".away"))
     assert_told(run(mesh), 77, "device.key", "no such file")
     (mesh.boards[1].folder / "vote.key").rename(key)
-    assert_told(run(mesh), 78, "not in the genesis of street")
+    assert_told(run(mesh), 78, "not a member of street")
 
 
 def test_a_genesis_that_is_missing_cut_or_forged_exits_with_78(mesh: Mesh) -> None:

@@ -88,7 +88,8 @@ class Street:
         for effect in effects:
             if isinstance(effect, Fetch):
                 blocks = board.store.blocks(effect.first_height, effect.count)
-                fetched = Fetched(effect.asker, blocks)
+                final = board.store.final(effect.first_height + len(blocks) - 1)
+                fetched = Fetched(effect.asker, blocks, final)
                 self.do(board, board.node.handle(fetched, self.now))
 
     def give(self, board: Board, topic: str, frame: bytes, retained: bool = False) -> list[Effect]:

@@ -76,7 +76,7 @@ def clear(node: Node, now: int = 0) -> list[Effect]:
     effects: list[Effect] = []
     for index, id in enumerate(BARE.ids):
         if id != node.me.id:
-            answer = pen_of(index).seal(Recalled(nonce, (), b"", 0))
+            answer = pen_of(index).seal(Recalled(nonce, (), b"", 0, 0))
             place = direct(index, BARE.ids.index(node.me.id))
             effects += node.handle(Received(place, answer), now)
     return effects
@@ -91,7 +91,7 @@ def clear(node: Node, now: int = 0) -> list[Effect]:
         (direct(2, 0), pen_of(1).seal(Want(1)), "TOPIC"),
         ("demesh/1/elsewhere/vote/x", b"", "TOPIC"),
         (topic(1, "op"), pen_of(1).op(Transfer(BARE.ids[0], 5), 1), "STALE"),
-        (direct(1, 0), pen_of(1).seal(Recalled(bytes(8), (), b"", 0)), "STALE"),
+        (direct(1, 0), pen_of(1).seal(Recalled(bytes(8), (), b"", 0, 0)), "STALE"),
     ],
     ids=["garbage", "empty", "kind", "publisher", "topic", "expired op", "unasked answer"],
 )
@@ -194,11 +194,11 @@ def test_a_vote_of_mine_that_my_journal_lacks_ends_my_voting_for_good() -> None:
     pen = pen_of(0)
     vote = Vote(statement, node.me.voter or 0, pen.sign_vote(statement))
     lost = statements.vote_frame(vote, pen.binding, pen.vote_id)
-    answer = pen_of(1).seal(Recalled(nonce, (lost,), b"", 0))
+    answer = pen_of(1).seal(Recalled(nonce, (lost,), b"", 0, 0))
     effects = node.handle(Received(direct(1, 0), answer), 0)
     assert not node.consensus.voting
     records = tuple(e.record for e in effects if isinstance(e, Journal))
-    assert standing_of(records).quarantined
+    assert standing_of(records).given_up == pen.vote_id
     again = node_of(0, Restored(journal=records))
     assert not published(again.start(0), Kind.RECALL)
     assert not again.consensus.voting
@@ -275,7 +275,7 @@ def test_keys_of_another_device_are_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match=r"certificate says 'voter-0'"):
         Node(stranger, BARE.genesis, Restored(), SETTINGS, 0)
     other = found_bare(4, seed=6)
-    with pytest.raises(ConfigError, match="not in the genesis"):
+    with pytest.raises(ConfigError, match="is not a member of bare"):
         Node(other.members[0].identity, BARE.genesis, Restored(), SETTINGS, 0)
 
 

@@ -77,6 +77,10 @@ class RecordingStore:
     def blocks(self, first_height: int, count: int) -> tuple[StoredBlock, ...]:
         return self.held[:count]
 
+    def final(self, height: int) -> bytes | None:
+        found = (b.certificate for b in self.held if b.height >= height and b.certificate)
+        return next(found, None)
+
     def flush(self) -> None:
         self.flushed += 1
         self.pending = False

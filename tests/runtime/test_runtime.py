@@ -177,7 +177,7 @@ async def test_a_fetch_is_answered_from_the_store() -> None:
         await until(lambda: any(isinstance(item, Fetched) for item in shell.node.inputs))
 
     await shell.run(scenario)
-    assert Fetched(b"asker", (StoredBlock(4, b"b4", None),)) in shell.node.inputs
+    assert Fetched(b"asker", (StoredBlock(4, b"b4", None),), b"c5") in shell.node.inputs
 
 
 async def test_what_is_not_urgent_is_flushed_within_a_second_or_little_more() -> None:

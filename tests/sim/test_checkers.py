@@ -23,7 +23,7 @@ from demesh_sim.faults import Faults
 from demesh_sim.founding import found, seeded
 from demesh_sim.links import PROFILES
 from demesh_sim.memory_store import MemoryStore
-from demesh_sim.swarm import Swarm, electorate
+from demesh_sim.swarm import Swarm, founders
 from demesh_sim.virtual import street_swarm
 
 NOTARIZE, NULLIFY, FINALIZE = StatementKind.NOTARIZE, StatementKind.NULLIFY, StatementKind.FINALIZE
@@ -34,7 +34,7 @@ D1, D2 = bytes(32), bytes([1]) * 32
 
 def checkers() -> Checkers:
     names = [member.identity.name for member in BARE.members]
-    return Checkers(Run(9, "demesh again"), names, electorate(BARE.members, BARE.genesis))
+    return Checkers(Run(9, "demesh again"), names, BARE.ids, founders(BARE.genesis))
 
 
 def pen(voter: int) -> Signer:
@@ -67,7 +67,7 @@ def stored(item: Block, *, voters: int = 3, changes: tuple = (), digest: bytes =
     name = digest or statements.digest_of(item)
     statement = Statement(FINALIZE, item.epoch, item.view, name)
     certificate = Certificate(statement, tuple((voter, bytes(64)) for voter in range(voters)))
-    encoded = statements.encode_certificate(certificate)
+    encoded = statements.encode_final(certificate, ())
     return StoreBlock(item.height, statements.encode_block(item), encoded, changes)
 
 
@@ -264,8 +264,8 @@ def test_a_swarm_with_one_board_that_misbehaves_does_not_get_far(
         swarm.run(20)
 
 
-def test_ids_of_the_electorate_are_those_of_the_genesis() -> None:
-    found = electorate(BARE.members, BARE.genesis)
-    assert found.own == found.kids
+def test_the_founders_are_those_of_the_genesis() -> None:
+    found = founders(BARE.genesis)
+    assert found.devices == BARE.ids
     assert found.quorum == 3
     assert len({identity.text(kid) for kid in found.kids}) == 4

@@ -158,7 +158,7 @@ def test_a_voter_whose_journal_forgot_is_quarantined_and_never_contradicts_itsel
     host.boot()
     swarm.run(60)
     assert host.node is not None
-    assert standing_of(host.store.load().journal).quarantined
+    assert standing_of(host.store.load().journal).given_up
     assert not host.node.consensus.voting
     assert swarm.report().common_height == swarm.report().blocks
 

@@ -13,6 +13,11 @@ from demesh.wire.validate import Validator
 from demesh_consensus.types import Block
 
 
+def nobody_votes(electorate):
+    """A made-up chain needs no voters."""
+    raise AssertionError("nobody asks who votes")
+
+
 class Shelf:
     """A board's books in memory."""
 
@@ -46,7 +51,7 @@ class Chain:
                 board.device_key, board.vote_key, binding, 1, b"seed"
             )
         ledger = Ledger.genesis(body)
-        self.application = Application(ledger, founded.mesh_id, self.validator)
+        self.application = Application(ledger, founded.mesh_id, self.validator, nobody_votes)
         self.parent, self.time_s = founded.mesh_id, body.time_s
         self.encoded = []
 
@@ -55,9 +60,10 @@ class Chain:
         self.time_s += 1
         for op in ops:
             assert self.application.submit(op, self.time_s) is None
-        frames, root = self.application.build(self.parent, self.time_s)
+        frames, root, closing = self.application.build(self.parent, self.time_s)
         height = len(self.encoded) + 1
-        block = Block(0, height, height - 1, self.parent, height, self.time_s, frames, root)
+        view = (height, height - 1, self.parent, height)
+        block = Block(0, *view, self.time_s, frames, root, closing)
         digest = statements.digest_of(block)
         assert self.application.execute(block, digest)
         self.application.settle(digest)

@@ -15,7 +15,8 @@ from demesh.config import Config
 from demesh.errors import ConfigError, KeyFileError
 
 if TYPE_CHECKING:
-    from demesh.node import Node, NodeIdentity
+    from demesh.node import Node
+    from demesh.passport import NodeIdentity
     from demesh.ports import Instant, Restored
     from demesh.runtime import Runtime
     from demesh.wire.messages import Genesis
@@ -98,7 +99,7 @@ def _node(path: Path, config: Config, restored: Restored, now: Instant) -> Node:
 
 
 def _load_keys(path: Path, config: Config) -> NodeIdentity:
-    from demesh.node import NodeIdentity  # noqa: PLC0415
+    from demesh.passport import NodeIdentity  # noqa: PLC0415
     from demesh.storage.keys import load_key  # noqa: PLC0415
 
     return NodeIdentity(

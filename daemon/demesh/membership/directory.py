@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from demesh.wire import identity
-from demesh.wire.messages import DeviceCertificate, GenesisBody
+from demesh.wire.messages import DeviceCertificate
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,31 +27,38 @@ class Member:
 
 
 class Directory:
-    """All members, in the order of the genesis."""
+    """All members as of the finalized ledger; a new one is empty until it is renewed.
 
-    def __init__(self, body: GenesisBody) -> None:
-        owners = {
-            identity.device_id(key): name
-            for key, name in zip(body.owners, body.owner_names, strict=True)
-        }
-        members, voters = [], 0
-        for device in body.devices:
-            certificate = device.certificate
-            members.append(
-                Member(
-                    identity.device_id(certificate.device_key),
-                    identity.device_id(certificate.vote_key),
-                    certificate,
-                    owners[certificate.owner],
-                    device.weight,
-                    voters if device.weight else None,
-                )
-            )
-            voters += bool(device.weight)
-        self.members = tuple(members)
-        self.voters = tuple(member for member in members if member.voter is not None)
-        self._by_id = {member.id: member for member in members}
-        self._by_vote_id = {member.vote_id: member for member in members}
+    `me` is this device, as it says itself for as long as it is not a member.
+    """
+
+    def __init__(self, me: Member) -> None:
+        self.me = me
+        self.members: tuple[Member, ...] = ()
+        self.voters: tuple[Member, ...] = ()
+        self._by_id: dict[bytes, Member] = {}
+        self._by_vote_id: dict[bytes, Member] = {}
+
+    def renew(
+        self,
+        owners: Mapping[bytes, str],
+        members: Iterable[tuple[DeviceCertificate, int]],
+        voters: Iterable[bytes],
+    ) -> None:
+        """Names of owners by id, all certificates with weights, ids of the voters in order."""
+        places = {device: place for place, device in enumerate(voters)}
+        listed = []
+        for certificate, weight in members:
+            device = identity.device_id(certificate.device_key)
+            vote_id = identity.device_id(certificate.vote_key)
+            owner = owners[certificate.owner]
+            place = places.get(device)
+            listed.append(Member(device, vote_id, certificate, owner, weight, place))
+        self.members = tuple(listed)
+        self._by_id = {member.id: member for member in listed}
+        self._by_vote_id = {member.vote_id: member for member in listed}
+        self.voters = tuple(self._by_id[device] for device in places)
+        self.me = self._by_id.get(self.me.id, self.me)
 
     def member(self, device: bytes) -> Member | None:
         """By the id of its device key."""

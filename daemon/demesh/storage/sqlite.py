@@ -15,11 +15,12 @@ from typing import Any
 from demesh.errors import ConfigError, StorageError
 from demesh.ports import Keep, StoreBlock, StoredBlock
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SCHEMA = """
 CREATE TABLE mesh (id BLOB NOT NULL);
 CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB);
+CREATE TABLE hand_overs (height INTEGER PRIMARY KEY, hand_over BLOB NOT NULL);
 CREATE TABLE records (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE kept (space TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (space, key))
     WITHOUT ROWID;
@@ -96,6 +97,15 @@ class Database:
             if row[0] == expected
         )
 
+    def final(self, height: int) -> bytes | None:
+        """The first stored finalization of a block at this height or above."""
+        found = self._rows(
+            "SELECT certificate FROM blocks WHERE height >= ? AND certificate IS NOT NULL"
+            " ORDER BY height LIMIT 1",
+            height,
+        )
+        return found[0][0] if found else None
+
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """The ledger's records by key."""
         return tuple(self._rows("SELECT key, value FROM records ORDER BY key"))
@@ -112,6 +122,9 @@ class Database:
 
     def _put_block(self, effect: StoreBlock) -> None:
         self._link.execute(PUT_BLOCK, (effect.height, effect.block, effect.certificate))
+        if effect.hand_over is not None:
+            place = (effect.height, effect.hand_over)
+            self._link.execute("REPLACE INTO hand_overs VALUES (?, ?)", place)
         for key, value in effect.changes:
             if value is None:
                 self._link.execute("DELETE FROM records WHERE key = ?", (key,))

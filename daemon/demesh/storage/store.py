@@ -81,6 +81,10 @@ class FileStore:
         """Consecutive finalized blocks, ascending, at most `count`; raises StorageError."""
         return self._database.blocks(first_height, count)
 
+    def final(self, height: int) -> bytes | None:
+        """The first stored finalization of a block at this height or above; StorageError."""
+        return self._database.final(height)
+
     def close(self) -> None:
         """Make everything durable and give the folder free; raises StorageError."""
         try:

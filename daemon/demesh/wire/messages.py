@@ -297,11 +297,12 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """The answer: the asker's latest vote frames, the sender's tip (or empty) and mesh clock."""
+    """The answer: the asker's latest vote frames, the sender's tip (or empty), epoch and clock."""
 
     nonce: Nonce
     votes: Annotated[tuple[Annotated[bytes, Bounds(1, 192)], ...], Bounds(0, 3)]
     tip: Annotated[bytes, Bounds(0, 16_384)]
+    epoch: U32
     time_s: U53
 
 
@@ -314,10 +315,10 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Consecutive encoded blocks, ascending, and the encoded finalization of the last."""
+    """Consecutive encoded blocks of one epoch, ascending, and what makes the last one final."""
 
     blocks: Annotated[tuple[Annotated[bytes, Bounds(1, 60_000)], ...], Bounds(1, 64)]
-    certificate: Annotated[bytes, Bounds(1, 16_384)]
+    final: Annotated[bytes, Bounds(1, 26_000)]
 
 
 # -- genesis --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from demesh.wire.frame import Binding, Sign, signed_bytes, statement_frame
-from demesh.wire.kinds import Kind
+from demesh.wire.kinds import KIND_BYTES_MAX, Kind
 from demesh.wire.schema import U32, U53, U64, Bounds, Digest, Malformed, Signature, decode, encode
 from demesh_consensus.types import (
     Block,
@@ -25,6 +25,8 @@ from demesh_consensus.types import (
 OPS_PER_BLOCK_MAX = 256
 BLOCK_OPS_BYTES_MAX = 40 * 1024
 """Leaves room in a 64 KiB frame for 16 KiB of certificates and the envelope."""
+TRAIL_MAX = 1024
+"""A view adds to a trail only if it is notarized and then nullified: hours of it, one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class _Statement:
     epoch: U32
     view: U64
     digest: Annotated[bytes, Bounds(0, 32)]
+    rules_version: U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class _Certificate:
     statement: _Statement
     voters: Annotated[bytes, Bounds(1, 128)]
     signatures: Annotated[bytes, Bounds(64, 1024 * 64)]
+
+
+_OpFrame = Annotated[bytes, Bounds(1, KIND_BYTES_MAX[Kind.OP])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +56,42 @@ class _Block:
     parent: Digest
     height: U53
     time_s: U53
-    ops: Annotated[tuple[Annotated[bytes, Bounds(1, 2048)], ...], Bounds(0, OPS_PER_BLOCK_MAX)]
+    ops: Annotated[tuple[_OpFrame, ...], Bounds(0, OPS_PER_BLOCK_MAX)]
     state_root: Digest
     closing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A block without its ops, which `ops` names by their hash; its hash is the block's digest.
+
+    So whoever checks what a block leads to need not carry what was in it.
+    """
+
+    epoch: U32
+    view: U64
+    parent_view: U64
+    parent: Digest
+    height: U53
+    time_s: U53
+    ops: Digest
+    state_root: Digest
+    closing: bool
+
+    @property
+    def digest(self) -> bytes:
+        """BLAKE2b-256 of the encoded header: 32 bytes."""
+        return hashlib.blake2b(encode(self), digest_size=32).digest()
+
+
+Trail = Annotated[tuple[U64, ...], Bounds(0, TRAIL_MAX)]
+"""Views of the empty blocks above a closing one, up to the one that is finalized (R-CON-14)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Final:
+    certificate: _Certificate
+    trail: Trail
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +99,23 @@ class _Proposal:
     block: _Block
     justification: Annotated[tuple[_Certificate, ...], Bounds(0, 1024)]
     leader: U32
+    rules_version: U32
     signature: Signature
 
 
 def _statement(value: _Statement) -> Statement:
     if len(value.digest) != (0 if value.kind is StatementKind.NULLIFY else 32):
         raise Malformed("statement: a digest of 32 bytes, or none for NULLIFY")
-    return Statement(value.kind, value.epoch, value.view, value.digest)
+    return Statement(value.kind, value.epoch, value.view, value.digest, value.rules_version)
+
+
+def _plain_statement(value: Statement) -> _Statement:
+    return _Statement(value.kind, value.epoch, value.view, value.digest, value.rules_version)
 
 
 def encode_statement(statement: Statement) -> bytes:
     """Payload of a vote: what all voters sign."""
-    return encode(_Statement(statement.kind, statement.epoch, statement.view, statement.digest))
+    return encode(_plain_statement(statement))
 
 
 def decode_statement(payload: bytes | memoryview) -> Statement:
@@ -80,7 +124,7 @@ def decode_statement(payload: bytes | memoryview) -> Statement:
 
 
 def encode_block(block: Block) -> bytes:
-    """The bytes whose BLAKE2b-256 is the block's digest."""
+    """A block as it is stored and given to others."""
     return encode(_plain_block(block))
 
 
@@ -99,6 +143,17 @@ def decode_certificate(payload: bytes | memoryview) -> Certificate:
     return _certificate(decode(_Certificate, payload))
 
 
+def encode_final(certificate: Certificate, trail: tuple[int, ...]) -> bytes:
+    """What is stored with the last block of a run: its finalization."""
+    return encode(_Final(_plain_certificate(certificate), trail))
+
+
+def decode_final(stored: bytes) -> tuple[Certificate, tuple[int, ...]]:
+    """(certificate, trail); raises Malformed."""
+    value = decode(_Final, stored)
+    return _certificate(value.certificate), value.trail
+
+
 def encode_proposal(proposal: Proposal) -> bytes:
     """Payload of a proposal frame; also its journal record."""
     return encode(
@@ -106,6 +161,7 @@ def encode_proposal(proposal: Proposal) -> bytes:
             _plain_block(proposal.block),
             tuple(_plain_certificate(c) for c in proposal.justification),
             proposal.vote.voter,
+            proposal.vote.statement.rules_version,
             proposal.vote.signature,
         )
     )
@@ -115,7 +171,9 @@ def decode_proposal(payload: bytes | memoryview) -> Proposal:
     """Raises Malformed. The leader's vote is rebuilt from the block it signed."""
     value = decode(_Proposal, payload)
     block = _block(value.block)
-    statement = Statement(StatementKind.NOTARIZE, block.epoch, block.view, digest_of(block))
+    statement = Statement(
+        StatementKind.NOTARIZE, block.epoch, block.view, digest_of(block), value.rules_version
+    )
     return Proposal(
         block,
         tuple(_certificate(c) for c in value.justification),
@@ -123,9 +181,27 @@ def decode_proposal(payload: bytes | memoryview) -> Proposal:
     )
 
 
+def header_of(block: Block) -> Header:
+    """The block's header; `ops` is the BLAKE2b-256 of their hashes, each 32 bytes, in order."""
+    ops = hashlib.blake2b(digest_size=32)
+    for op in block.ops:
+        ops.update(hashlib.blake2b(op, digest_size=32).digest())
+    return Header(
+        block.epoch,
+        block.view,
+        block.parent_view,
+        block.parent,
+        block.height,
+        block.time_s,
+        ops.digest(),
+        block.state_root,
+        block.closing,
+    )
+
+
 def digest_of(block: Block) -> bytes:
-    """BLAKE2b-256 of the encoded block."""
-    return hashlib.blake2b(encode_block(block), digest_size=32).digest()
+    """The digest of the block's header: 32 bytes."""
+    return header_of(block).digest
 
 
 def vote_frame(vote: Vote, binding: Binding, kid: bytes) -> bytes:
@@ -178,7 +254,7 @@ def _plain_certificate(certificate: Certificate) -> _Certificate:
         bits |= 1 << voter
     statement = certificate.statement
     return _Certificate(
-        _Statement(statement.kind, statement.epoch, statement.view, statement.digest),
+        _plain_statement(statement),
         bits.to_bytes((bits.bit_length() + 7) // 8, "little"),
         b"".join(signature for _, signature in certificate.signatures),
     )
