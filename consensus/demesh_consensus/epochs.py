@@ -82,6 +82,10 @@ class Epochs:
         """A voter's answer to AskVotes: votes of mine (verified), its epoch and its clock."""
         return self._follow(self.core.receive_recalled(voter, votes, epoch, time_s, now), now)
 
+    def receive_gone(self, voter: int, now: Instant) -> list[Effect]:
+        """A broker says that a voter's connection ended."""
+        return self._follow(self.core.receive_gone(voter, now), now)
+
     def tick(self, now: Instant) -> list[Effect]:
         """Time passed, or the application has new work."""
         return self._follow(self.core.tick(now), now)

@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
+from demesh_consensus.away import Away
 from demesh_consensus.catchup import Catchup
 from demesh_consensus.chain import Chain, Tip
 from demesh_consensus.clock import MeshClock
@@ -78,6 +79,7 @@ class Follower(ABC):
         self._crypto, self._application = franchise.crypto, application
         self._chain = Chain(tip, application)
         self._rounds = Rounds(self.voters)
+        self._away = Away()
         self._pace = Pacemaker(timing, now)
         self._booted = clock is None  # so that its clock has yet to agree with the others
         self.catchup.start(tip.certificate, now)
@@ -222,6 +224,11 @@ class Follower(ABC):
             self.clock.agree(self.me, self.voters, now)
         return self._advance(now)
 
+    def receive_gone(self, voter: int, now: Instant) -> list[Effect]:
+        """A broker says that a voter's connection ended: a hint for R-CON-6."""
+        self._away.reported(voter, self.view, now)
+        return self._advance(now)
+
     def votes_of(self, voter: int) -> tuple[Vote, ...]:
         """The voter's latest vote of each kind that I hold, for its recall."""
         return self._rounds.latest_votes(voter)
@@ -252,6 +259,7 @@ class Follower(ABC):
     # -- counting ---------------------------------------------------------------------------------
 
     def _count(self, vote: Vote, now: Instant) -> list[Effect]:
+        self._away.heard(vote.voter, vote.statement.view, now)
         outcome = self._rounds.at(vote.statement.view).add(vote)
         if isinstance(outcome, Misbehaved):
             return [outcome]

@@ -14,7 +14,8 @@ will do.
     R-CON-4  finalize  what I notarized once I hold its notarization, unless I nullified the view
     R-CON-5  nullify   the current view, unless I finalized it: timer, invalid proposal, double
                        proposal, the leader's own nullify, more than f weight nullifying
-    R-CON-6  timers    2D for the proposal, 3D for the view: see `pacemaker`
+    R-CON-6  timers    2D for the proposal, 3D for the view: see `pacemaker`; none for a leader
+                       that seems to be away: see `away`
     R-CON-7  quiet     timers run only with work (`_working`)
     R-CON-8  standstill, R-CON-9 tip, R-CON-12 backfill: see `catchup`
     R-CON-10 durable   every `Broadcast` of an own vote follows its `Record` and that of what it
@@ -229,6 +230,8 @@ class Simplex(Follower):
     def _view_ends(self) -> Instant | None:
         round_ = self._rounds.get(self.view)
         proposed = round_ is not None and round_.proposal is not None
+        if not proposed and self._away.seems(self.voters.leader(self.view)):
+            return self._pace.since
         return self._pace.view_ends(proposed, self._delay())
 
     def _working(self, now: Instant) -> bool:

@@ -282,7 +282,8 @@ class Node:
             return []
         member = self.directory.member(device)
         assert member is not None
-        return self._report.went(member) + self._acts(self.market.forget(device, now), now)
+        effects = self._report.went(member) + self._acts(self.market.forget(device, now), now)
+        return effects + self._told(self.voting.gone(member, now), now)
 
     def _linked(self, now: Instant) -> list[Effect]:
         """A broker is (again) there: say who and where I am."""

@@ -16,7 +16,7 @@ from demesh.ledger.ledger import Applied
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
 from demesh.light import hand_over
-from demesh.membership.directory import Directory
+from demesh.membership.directory import Directory, Member
 from demesh.past import Past, entries_of, read_vote, record_of
 from demesh.ports import (
     MILLISECOND,
@@ -171,6 +171,12 @@ class Voting:
         """A broker is (again) there: say where I am."""
         self.core.catchup.start(self.core.tip.certificate, now)
         return self.tick(now)
+
+    def gone(self, member: Member, now: Instant) -> list[Effect | Told]:
+        """A device's connection ended, as far as a broker knows."""
+        if member.voter is None:
+            return []
+        return self._carry(self._epochs.receive_gone(member.voter, now))
 
     def repeat_ops(self) -> list[Effect]:
         """Ops that wait and that nobody else repeated, published again (R-CON-8)."""

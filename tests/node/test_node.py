@@ -34,7 +34,7 @@ from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator, View
 from demesh_consensus import Block, Statement, StatementKind, Vote
-from demesh_sim.bare import found_bare
+from demesh_sim.bare import BEGINS_S, found_bare
 
 BARE = found_bare(4, seed=5)
 SETTINGS = NodeSettings(None, None, 250, b"seed of the tests")
@@ -259,6 +259,19 @@ def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
     assert node.presence.is_up(BARE.ids[1])
     node.handle(Received(topic(1, "gone"), b"5"), 0)
     assert not node.presence.is_up(BARE.ids[1])
+
+
+def test_a_leader_whose_connection_ended_is_not_waited_for() -> None:
+    core = node_of(0).consensus
+    gone, me = core.voters.leader(1), core.voters.leader(2)
+    node = node_of(me)
+    clear(node)
+    frame = pen_of(me).op(Transfer(BARE.ids[gone], 5), BEGINS_S + 60)
+    node.handle(Received(topic(gone, "op"), frame), 0)
+    assert not published(node.tick(1), Kind.VOTE)
+    effects = node.handle(Received(topic(gone, "gone"), b"1"), 2)
+    (vote,) = published(effects, Kind.VOTE)
+    assert statements.decode_statement(vote.payload) == Statement(StatementKind.NULLIFY, 0, 1)
 
 
 def test_state_is_shown_at_most_once_a_second_and_mere_measurements_less_often() -> None:
