@@ -18,7 +18,7 @@ from random import Random
 
 from demesh.ports import CompactJournal, Journal, Keep, Persist, Restored, StoreBlock, StoredBlock
 from demesh.storage import frames
-from demesh.storage.frames import HEADER_BYTES, MAGIC, SALT_BYTES
+from demesh.storage.frames import MAGIC, SALT_BYTES
 
 Step = Callable[[], None]
 
@@ -173,9 +173,7 @@ class MemoryStore:
                 whole = effect.records
             elif isinstance(effect, Journal):
                 whole += (effect.record,)
-        self.journal = bytearray(EMPTY_JOURNAL)
-        if whole:
-            self.journal += journal_frame(whole, HEADER_BYTES)
+        self.journal = bytearray(EMPTY_JOURNAL + frames.whole(SALT, whole))
         self.syncs += 1
         self.bytes_synced += len(self.journal)
 

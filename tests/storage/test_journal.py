@@ -148,6 +148,16 @@ def test_compaction_to_nothing_is_an_empty_journal(tmp_path: Path) -> None:
     assert read(path) == (b"new",)
 
 
+def test_a_compaction_of_more_than_a_frame_holds_keeps_every_record(tmp_path: Path) -> None:
+    path = tmp_path / "votes.journal"
+    journal, _ = opened(path)
+    bodies = tuple(bytes([number]) * 65_000 for number in range(200))  # 13 MB that is not final
+    journal.compact(bodies)
+    journal.append((b"one more",))
+    journal.close()
+    assert read(path) == (*bodies, b"one more")
+
+
 def test_a_draft_left_by_a_crash_in_compaction_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "votes.journal"
     write(path, TURNS)

@@ -33,6 +33,19 @@ def frame(salt: bytes, records: Sequence[bytes], offset: int) -> bytes:
     return FRAME_HEAD.pack(len(payload), _sum(salt, offset, payload)) + payload
 
 
+def whole(salt: bytes, records: Sequence[bytes]) -> bytes:
+    """A journal's whole content after its header, in as many frames as it takes."""
+    content, taken, size = b"", list[bytes](), 0
+    for record in records:
+        cost = _RECORD_HEAD.size + len(record)
+        if size + cost > FRAME_BYTES_MAX:
+            content += frame(salt, taken, HEADER_BYTES + len(content))
+            taken, size = [], 0
+        taken.append(record)
+        size += cost
+    return content + frame(salt, taken, HEADER_BYTES + len(content)) if taken else content
+
+
 def payload_at(salt: bytes, content: bytes, offset: int) -> memoryview | None:
     """The payload of a good frame at `offset`, or None."""
     start = offset + FRAME_HEAD.size

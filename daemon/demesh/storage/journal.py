@@ -57,7 +57,7 @@ class VoteJournal:
         """Replace everything by `records`, atomically and durably. Raises StorageError."""
         salt = os.urandom(SALT_BYTES)
         previous, self._salt = self._salt, salt
-        body = frames.frame(salt, records, HEADER_BYTES) if records else b""
+        body = frames.whole(salt, records)
         try:
             durable.replace(self._path, MAGIC + salt + body)
             self.close()
