@@ -4,7 +4,8 @@
     ├── ConfigError      78  a file a person wrote is wrong; names file, key, what was expected
     ├── KeyFileError     77  a key is missing, unreadable or readable by others
     ├── TemporaryError   75  broker unreachable, port in use: trying again may help
-    └── StorageError     74  a store cannot be read or written
+    ├── StorageError     74  a store cannot be read or written
+    └── ProofError       65  a proof does not hold, or there is nothing to prove
 
 A peer's fault is never an exception: it is a `Reject` code, counted and observed.
 Our own fault is an assertion: the process dies and restarts from its journal.
@@ -39,3 +40,9 @@ class StorageError(DemeshError):
     """A store cannot be read or written (EX_IOERR)."""
 
     exit_code = 74
+
+
+class ProofError(DemeshError):
+    """A proof does not hold or cannot be made (EX_DATAERR)."""
+
+    exit_code = 65

@@ -47,10 +47,11 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_version(subparsers)
     meant = next((word for word in words if not word.startswith("-")), "")
     if meant != "version":
-        from demesh.cli.run import add_command  # noqa: PLC0415
+        from demesh.cli import ledger, run  # noqa: PLC0415
 
-        add_command(subparsers)
-    if meant not in ("run", "version"):
+        run.add_command(subparsers)
+        ledger.add_command(subparsers)
+    if meant not in ("run", "ledger", "version"):
         _add_others(subparsers, meant)
     return parser
 

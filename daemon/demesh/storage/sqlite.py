@@ -1,7 +1,8 @@
 """Blocks, ledger records and the node's own kept values in one SQLite file.
 
 Writes go into an open transaction at once, so that reads see them; `commit` makes them durable.
-WAL with synchronous=FULL syncs once per commit and never rewrites the file in place.
+WAL with synchronous=FULL syncs once per commit and never rewrites the file in place. Others may
+read while a daemon writes: they see what was committed when they began.
 """
 
 from __future__ import annotations
@@ -45,41 +46,19 @@ HINTS = {
 }
 
 
-class Database:
-    """The tables of one node; one writer, who holds the data folder's lock."""
+class Reader:
+    """The tables of one node as they were committed; a daemon may be running and changing them."""
 
     def __init__(self, path: Path, mesh: bytes) -> None:
-        """Open or create; raises StorageError, and ConfigError if it belongs to another mesh."""
+        """Open for reading; raises StorageError, and ConfigError if it belongs to another mesh."""
         self._path = path
         with self._guarded():
-            self._link = sqlite3.connect(path, isolation_level=None, timeout=0)
+            self._link = self._open()
         try:
             self._prepare(mesh)
         except (StorageError, ConfigError):
             self._link.close()
             raise
-
-    @property
-    def pending(self) -> bool:
-        """Something is written that a power cut would take back."""
-        return self._link.in_transaction
-
-    def write(self, effects: Sequence[StoreBlock | Keep]) -> None:
-        """Write without making durable; raises StorageError."""
-        with self._guarded():
-            if not self._link.in_transaction:
-                self._link.execute("BEGIN IMMEDIATE")
-            for effect in effects:
-                if isinstance(effect, StoreBlock):
-                    self._put_block(effect)
-                else:
-                    self._put_kept(effect)
-
-    def commit(self) -> None:
-        """Make everything written durable, with one sync; raises StorageError."""
-        if self._link.in_transaction:
-            with self._guarded():
-                self._link.execute("COMMIT")
 
     def tip(self) -> StoredBlock | None:
         """The block of greatest height."""
@@ -106,6 +85,12 @@ class Database:
         )
         return found[0][0] if found else None
 
+    def hand_overs(self) -> tuple[bytes, ...]:
+        """Those of all closed epochs, in order."""
+        return tuple(
+            row[0] for row in self._rows("SELECT hand_over FROM hand_overs ORDER BY height")
+        )
+
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """The ledger's records by key."""
         return tuple(self._rows("SELECT key, value FROM records ORDER BY key"))
@@ -115,10 +100,79 @@ class Database:
         return tuple(self._rows("SELECT space, key, value FROM kept ORDER BY space, key"))
 
     def close(self) -> None:
-        """Commit and close; raises StorageError."""
+        """Let go of the file; raises StorageError."""
         with self._guarded():
-            self.commit()
             self._link.close()
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+        )
+
+    def _prepare(self, mesh: bytes) -> None:
+        """Look at format and mesh; what is read from now on is of one moment."""
+        with self._guarded():
+            self._link.execute("BEGIN")
+            (version,) = self._link.execute("PRAGMA user_version").fetchone()
+            self._check(version, mesh)
+
+    def _check(self, version: int, mesh: bytes) -> None:
+        if version != SCHEMA_VERSION:
+            raise StorageError(
+                f"{self._path}: format {version}, this demesh knows {SCHEMA_VERSION}; use the "
+                "demesh that wrote it, or move it away: blocks come back from the peers"
+            )
+        (owner,) = self._link.execute("SELECT id FROM mesh").fetchone()
+        if owner != mesh:
+            raise ConfigError(
+                f"{self._path}: holds the ledger of mesh {owner.hex()[:16]}, the genesis is of "
+                f"{mesh.hex()[:16]}; give this mesh a data folder of its own"
+            )
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._guarded():
+            return self._link.execute(query, values).fetchall()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """SQLite's errors as StorageError, in one line that says what helps."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            hint = next((HINTS[known] for known in HINTS if name.startswith(known)), "")
+            raise StorageError(f"{self._path}: {error}{'; ' + hint if hint else ''}") from None
+
+
+class Database(Reader):
+    """The tables of one node and their one writer, who holds the data folder's lock."""
+
+    @property
+    def pending(self) -> bool:
+        """Something is written that a power cut would take back."""
+        return self._link.in_transaction
+
+    def write(self, effects: Sequence[StoreBlock | Keep]) -> None:
+        """Write without making durable; raises StorageError."""
+        with self._guarded():
+            if not self._link.in_transaction:
+                self._link.execute("BEGIN IMMEDIATE")
+            for effect in effects:
+                if isinstance(effect, StoreBlock):
+                    self._put_block(effect)
+                else:
+                    self._put_kept(effect)
+
+    def commit(self) -> None:
+        """Make everything written durable, with one sync; raises StorageError."""
+        if self._link.in_transaction:
+            with self._guarded():
+                self._link.execute("COMMIT")
+
+    def close(self) -> None:
+        """Commit and close; raises StorageError."""
+        self.commit()
+        super().close()
 
     def _put_block(self, effect: StoreBlock) -> None:
         self._link.execute(PUT_BLOCK, (effect.height, effect.block, effect.certificate))
@@ -138,6 +192,10 @@ class Database:
         else:
             self._link.execute("REPLACE INTO kept VALUES (?, ?, ?)", (*place, effect.value))
 
+    def _open(self) -> sqlite3.Connection:
+        """Create the file where there is none."""
+        return sqlite3.connect(self._path, isolation_level=None, timeout=0)
+
     def _prepare(self, mesh: bytes) -> None:
         with self._guarded():
             self._link.execute("PRAGMA journal_mode = WAL")
@@ -145,16 +203,8 @@ class Database:
             (version,) = self._link.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._create(mesh)
-            elif version != SCHEMA_VERSION:
-                raise StorageError(
-                    f"{self._path}: format {version}, this demesh knows {SCHEMA_VERSION}; update it"
-                )
-            (owner,) = self._link.execute("SELECT id FROM mesh").fetchone()
-        if owner != mesh:
-            raise ConfigError(
-                f"{self._path}: holds the ledger of mesh {owner.hex()[:16]}, the genesis is of "
-                f"{mesh.hex()[:16]}; give this mesh a data folder of its own"
-            )
+                version = SCHEMA_VERSION
+            self._check(version, mesh)
 
     def _create(self, mesh: bytes) -> None:
         self._link.execute("BEGIN EXCLUSIVE")
@@ -163,17 +213,3 @@ class Database:
         self._link.execute("INSERT INTO mesh VALUES (?)", (mesh,))
         self._link.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._link.execute("COMMIT")
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        with self._guarded():
-            return self._link.execute(query, values).fetchall()
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """SQLite's errors as StorageError, in one line that says what helps."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "")
-            hint = next((HINTS[known] for known in HINTS if name.startswith(known)), "")
-            raise StorageError(f"{self._path}: {error}{'; ' + hint if hint else ''}") from None
