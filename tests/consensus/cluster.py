@@ -6,11 +6,12 @@ Signatures are keyed hashes: what is tested here is the voting, not Ed25519.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from demesh_consensus import Finalized, Statement, StatementKind, Vote
+from demesh_consensus import Finalized, Franchise, Statement, StatementKind, Vote, Voters
 from demesh_sim.campaign import ledger
 from demesh_sim.campaign.arena import MS, SECOND, Arena
-from demesh_sim.campaign.ledger import GENESIS, START
+from demesh_sim.campaign.ledger import GENESIS, START, State, founding
 from demesh_sim.campaign.messages import Said
 from demesh_sim.campaign.peer import Peer, Watcher
 from demesh_sim.campaign.signing import KeyedHash, VoterCrypto, digest_of
@@ -19,32 +20,61 @@ __all__ = [
     "GENESIS",
     "MS",
     "SECOND",
+    "SEED",
     "START",
     "Cluster",
-    "HashCrypto",
     "Log",
     "Peer",
+    "crypto_of",
     "digest_of",
+    "franchise_of",
+    "root_of",
     "signature",
+    "state_of",
     "vote",
 ]
 
 
-def signature(voter: int, statement: Statement) -> bytes:
-    return KeyedHash().sign(voter, statement)
+FOUNDERS = (1, 1, 1, 1)
+
+# With this seed the leader of view v is voter v mod 4 when four weigh the same.
+SEED = b"seed 13"
+
+
+def signature(voter: int, statement: Statement, key: int = 0) -> bytes:
+    return KeyedHash().sign(voter, statement, key)
 
 
 class Log(ledger.Log):
-    """An append-only list of ops; its state root is the hash of the list."""
+    """The list of all ops, among founders of equal weight unless told; leaders in a plain order."""
 
-    _root = staticmethod(ledger.root_of)
+    def __init__(
+        self, me: int | None = None, weights: tuple[int, ...] = FOUNDERS, key: int = 0
+    ) -> None:
+        super().__init__(weights, KeyedHash(), me, key)
+
+    def franchise(self, digest: bytes) -> Franchise:
+        given = super().franchise(digest)
+        return replace(given, voters=replace(given.voters, seed=SEED))
 
 
-class HashCrypto(VoterCrypto):
+def state_of(*ops: bytes, weights: tuple[int, ...] = FOUNDERS) -> State:
+    """The application's state after these ops, in one block."""
+    return State((), founding(weights)).after(ops)
+
+
+def root_of(*ops: bytes) -> bytes:
+    return state_of(*ops).root
+
+
+def crypto_of(me: int | None, keys: tuple[int, ...]) -> VoterCrypto:
     """Keyed hashes instead of signatures."""
+    return VoterCrypto(KeyedHash(), me or 0, keys)
 
-    def __init__(self, me: int) -> None:
-        super().__init__(KeyedHash(), me)
+
+def franchise_of(voters: Voters, me: int | None) -> Franchise:
+    """Everybody still has the first key."""
+    return Franchise(voters, me, crypto_of(me, (0,) * len(voters.weights)))
 
 
 class Border(Watcher):
@@ -82,6 +112,12 @@ class Cluster(Arena):
         self.start()
 
     @property
+    def voters(self) -> Voters:
+        """Those of the genesis."""
+        roll = founding(self.weights)
+        return Voters(roll.epoch, roll.weights, roll.seed)
+
+    @property
     def truth(self) -> dict[int, bytes]:
         return self.border.truth
 
@@ -111,6 +147,8 @@ class Cluster(Arena):
         return [peer.core.tip.height for peer in self.peers]
 
 
-def vote(voter: int, kind: StatementKind, view: int, digest: bytes = b"") -> Vote:
-    statement = Statement(kind, 0, view, digest)
-    return Vote(statement, voter, signature(voter, statement))
+def vote(
+    voter: int, kind: StatementKind, view: int, digest: bytes = b"", epoch: int = 0, key: int = 0
+) -> Vote:
+    statement = Statement(kind, epoch, view, digest)
+    return Vote(statement, voter, signature(voter, statement, key))

@@ -1,4 +1,4 @@
-"""The voting rules, one by one: what goes in, what comes out (docs/protocol.md, R-CON-1 .. 13)."""
+"""The voting rules, one by one: what goes in, what comes out (docs/protocol.md, R-CON-1 .. 14)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from consensus.cluster import (
     SECOND,
     START,
     Cluster,
-    HashCrypto,
     Log,
     digest_of,
+    franchise_of,
+    root_of,
     signature,
     vote,
 )
@@ -50,13 +51,13 @@ def cleared(core: Simplex, now: int = 0) -> Simplex:
     """All others answered that they hold no vote of mine."""
     for voter in range(len(core.voters.weights)):
         if voter != core.me:
-            core.receive_recalled(voter, (), core.tip.time_s, now)
+            core.receive_recalled(voter, (), core.voters.epoch, core.tip.time_s, now)
     return core
 
 
 def voter(index: int | None, log: Log | None = None, **given: object) -> Simplex:
     arguments = {"tip": START, "timing": Timing(), "salt": b"s", "now": 0} | given
-    return cleared(Simplex(FOUR, index, HashCrypto(index), log or Log(), **arguments))  # type: ignore[arg-type]
+    return cleared(Simplex(franchise_of(FOUR, index), log or Log(), **arguments))  # type: ignore[arg-type]
 
 
 def follower(view: int = 1) -> int:
@@ -64,7 +65,6 @@ def follower(view: int = 1) -> int:
 
 
 def block_of(view: int = 1, *ops: bytes, parent: Block | None = None, time_s: int = 1000) -> Block:
-    log = Log()
     before = parent.ops if parent else ()
     return Block(
         0,
@@ -74,7 +74,7 @@ def block_of(view: int = 1, *ops: bytes, parent: Block | None = None, time_s: in
         parent.height + 1 if parent else 1,
         time_s,
         ops,
-        log._root(before + ops),
+        root_of(*before, *ops),
     )
 
 
@@ -229,9 +229,12 @@ def test_a_proposal_below_a_notarized_view_is_invalid_unless_that_view_was_skipp
             Statement(NULLIFY, 0, 1),
             tuple((v, signature(v, Statement(NULLIFY, 0, 1))) for v in (2, 1, 0)),
         ),
-        Certificate(Statement(NULLIFY, 7, 1), certificate(NULLIFY, 1).signatures),
+        Certificate(
+            Statement(NULLIFY, 0, 1, rules_version=2),
+            tuple((v, signature(v, Statement(NULLIFY, 0, 1, rules_version=2))) for v in range(3)),
+        ),
     ],
-    ids=["quorum one short", "forged", "one voter thrice", "another view", "order", "epoch"],
+    ids=["quorum one short", "forged", "one voter thrice", "another view", "order", "other rules"],
 )
 def test_a_bad_certificate_is_refused(bad: Certificate) -> None:
     core = voter(0)
@@ -264,29 +267,29 @@ def test_votes_too_far_ahead_are_dropped_and_certificates_never() -> None:
 
 
 def test_a_voter_says_nothing_before_quorum_weight_answered_its_recall() -> None:
-    core = Simplex(FOUR, follower(), HashCrypto(follower()), Log(), START, Timing(), b"s", 0)
+    core = Simplex(franchise_of(FOUR, follower()), Log(), START, Timing(), b"s", 0)
     assert [type(e) for e in core.tick(0)] == [AskVotes]
     proposal = proposal_of(block_of(1, b"a"))
     others = [v for v in range(4) if v != core.me]
     assert said(core.receive_proposal(proposal, 0)) == []
-    assert said(core.receive_recalled(others[0], (), 1000, 1)) == []
-    assert said(core.receive_recalled(others[1], (), 1000, 2)) == [(NOTARIZE, 1)]
+    assert said(core.receive_recalled(others[0], (), 0, 1000, 1)) == []
+    assert said(core.receive_recalled(others[1], (), 0, 1000, 2)) == [(NOTARIZE, 1)]
 
 
 def test_an_own_vote_that_the_journal_lacks_means_quarantine() -> None:
-    core = Simplex(FOUR, 0, HashCrypto(0), Log(), START, Timing(), b"s", 0)
+    core = Simplex(franchise_of(FOUR, 0), Log(), START, Timing(), b"s", 0)
     lost = vote(0, NULLIFY, 3)
-    assert core.receive_recalled(1, (lost,), 1000, 0) == [Quarantined(lost)]
+    assert core.receive_recalled(1, (lost,), 0, 1000, 0) == [Quarantined(lost)]
     for other in (1, 2, 3):
-        core.receive_recalled(other, (), 1000, 0)
+        core.receive_recalled(other, (), 0, 1000, 0)
     assert not core.voting
 
 
 def test_an_own_vote_that_the_journal_holds_is_no_reason_for_quarantine() -> None:
     kept = vote(0, NULLIFY, 1)
-    core = Simplex(FOUR, 0, HashCrypto(0), Log(), START, Timing(), b"s", 0, [kept])
-    core.receive_recalled(1, (kept,), 1000, 0)
-    core.receive_recalled(2, (), 1000, 0)
+    core = Simplex(franchise_of(FOUR, 0), Log(), START, Timing(), b"s", 0, [kept])
+    core.receive_recalled(1, (kept,), 0, 1000, 0)
+    core.receive_recalled(2, (), 0, 1000, 0)
     assert core.voting and core._said(1, NULLIFY)
 
 
@@ -342,9 +345,8 @@ def test_quorum_is_more_than_two_thirds_of_any_total() -> None:
 
 
 def test_weights_count_and_not_heads() -> None:
-    core = Simplex(
-        Voters(0, (5, 1, 1, 1), GENESIS), 1, HashCrypto(1), Log(), START, Timing(), b"", 0
-    )
+    voters = Voters(0, (5, 1, 1, 1), GENESIS)
+    core = Simplex(franchise_of(voters, 1), Log(), START, Timing(), b"", 0)
     core.receive_vote(vote(2, NULLIFY, 1), 0)
     core.receive_vote(vote(3, NULLIFY, 1), 0)
     assert core.view == 1
