@@ -6,7 +6,10 @@ the voter has gone to another view. Lines beginning with # are remarks.
 
     voters 1 1 1 1                        weights; the rest of the line is derived
     me 0
-    block A: view 1 on genesis, ops a b   also ", time 1004", ", height 7", ", wrong root"
+    block A: view 1 on genesis, ops a b   also ", time 1004", ", height 7", ", wrong root",
+                                          ", closing" although it changes no voter, and
+                                          ", seat 4 1 0": voter 4 gets weight 1 and its key 0
+    block N: epoch 1 view 1 on S          stands on S, which closed epoch 0
 
     0.000s  start                         begin; `ready`: and the others answered the recall
     0.000s  op a                          an op wants to be decided
@@ -16,32 +19,25 @@ the voter has gone to another view. Lines beginning with # are remarks.
     0.000s  proposal A with NULLIFY v1 by 0 1 2, NOTARIZE v2 B by 1 2 3
     0.000s  certificate NULLIFY v1 by 0 1 2       `retained certificate`: from the tip topic
     0.000s  blocks A B from 3 with FINALIZE v2 B by 0 1 2
-    0.000s  recalled 1 clock 1000 votes NULLIFY v1, NOTARIZE v2 B
-    0.000s  restart                       from journal and blocks; `restart without journal`, or
+    0.000s  blocks S from 3 through v2 with FINALIZE v2 F by 0 1 2    F stands on S, which closes
+    0.000s  recalled 1 clock 1000 votes NULLIFY v1, NOTARIZE v2 B     `recalled 1 epoch 1 clock ...`
+    0.000s  gone 1                        a broker says that this voter's connection ended
+    0.000s  restart                       from journal and blocks; `restart without journal`,
+                                          `restart with key 1`: a new one, or
                                           `restart without blocks, floor 4`: and the
                                           journal left out what was said up to there
     0.000s  clock                         what the mesh clock shows
     0.000s  next                          when the voter wants its next tick
 
-A block that the voter itself makes and the file does not define is called M and its view.
+A statement of another epoch than 0 has it before the view: `NULLIFY e1 v3`. A block that the voter
+itself makes and the file does not define is called M and its view.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
-from consensus.cluster import (
-    GENESIS,
-    MS,
-    SECOND,
-    START,
-    HashCrypto,
-    Log,
-    digest_of,
-    signature,
-    vote,
-)
+from consensus.cluster import GENESIS, MS, SECOND, SEED, START, Log, digest_of, signature, state_of
 from demesh_consensus import (
     AskBlocks,
     AskVotes,
@@ -50,6 +46,7 @@ from demesh_consensus import (
     Certificate,
     Effect,
     Entry,
+    Epochs,
     Finalized,
     Misbehaved,
     Proposal,
@@ -57,7 +54,6 @@ from demesh_consensus import (
     Quarantined,
     Record,
     Refused,
-    Simplex,
     StandingStill,
     Statement,
     StatementKind,
@@ -66,9 +62,7 @@ from demesh_consensus import (
     Vote,
     Voters,
 )
-
-# With this seed the leader of view v is voter v mod 4 when four weigh the same.
-SEED = b"seed 13"
+from demesh_sim.campaign.ledger import Roll, seat
 
 
 def play(text: str) -> str:
@@ -97,53 +91,64 @@ class Stage:
     """One voter, its disk, and the names of blocks."""
 
     def __init__(self) -> None:
-        self.voters = Voters(0, (1, 1, 1, 1), SEED)
+        self.weights: tuple[int, ...] = ()
         self.me = 0
+        self.key = 0
+        self.given_up: int | None = None  # of my keys
         self.now = 0
         self.blocks: dict[str, Block] = {}
-        self.ops: dict[bytes, tuple[bytes, ...]] = {GENESIS: ()}  # all ops up to a block
         self.names = {GENESIS: "genesis"}
-        self.log = Log()
         self.journal: list[Entry] = []
         self.tip = START
-        self.core: Simplex = None  # type: ignore[assignment]
+        self.log: Log = None  # type: ignore[assignment]
+        self.node: Epochs = None  # type: ignore[assignment]
 
     # -- the head ---------------------------------------------------------------------------------
 
     def seat(self, line: str) -> str:
         weights = line.partition(":")[0].split()[1:]
-        self.voters = voters = Voters(0, tuple(map(int, weights)), SEED)
-        leaders = " ".join(str(voters.leader(view)) for view in range(1, 7))
+        self.weights = tuple(map(int, weights))
+        self.states = {GENESIS: state_of(weights=self.weights)}
+        self.rolls = {0: self.states[GENESIS].roll}
+        voters = Voters(0, self.weights, SEED)
         head = f"voters {' '.join(weights)}: quorum {voters.quorum}, f {voters.faulty_max}"
-        return f"{head}; leaders of views 1 to 6: {leaders}"
+        return f"{head}; leaders of views 1 to 6: {leaders(voters)}"
 
     def define(self, line: str) -> None:
         name, _, terms = line.removeprefix("block ").partition(": ")
         place, *further = terms.split(", ")
-        _, view, _, on = place.split()
+        *of, _, view, _, on = place.split()
         parent = self.blocks.get(on)
         digest = digest_of(parent) if parent else GENESIS
         height, time_s = (parent.height + 1, parent.time_s) if parent else (1, START.time_s)
-        given = dict(one.split(" ", 1) for one in further)
+        epoch, below = (parent.epoch, parent.view) if parent else (0, 0)
+        if of:
+            epoch, below = int(of[1]), 0
+        given = dict(one.partition(" ")[::2] for one in further)
         ops = tuple(op.encode() for op in given.get("ops", "").split())
+        if "seat" in given:
+            voter, weight, key = map(int, given["seat"].split())
+            ops = (*ops, seat(voter, weight, key))
+        before = self.states[digest]
+        state = before.after(ops)
         block = Block(
-            epoch=0,
+            epoch=epoch,
             view=int(view),
-            parent_view=parent.view if parent else 0,
+            parent_view=below,
             parent=digest,
             height=int(given.get("height", height)),
             time_s=int(given.get("time", time_s)),
             ops=ops,
-            state_root=Log._root(self.ops[digest] + ops),
+            state_root=bytes(32) if "wrong" in given else state.root,
+            closing=state.roll != before.roll or "closing" in given,
         )
-        if "wrong" in given:
-            block = replace(block, state_root=bytes(32))
         self.learn(name, block)
 
     def learn(self, name: str, block: Block) -> None:
         digest = digest_of(block)
         self.blocks[name], self.names[digest] = block, name
-        self.ops[digest] = self.ops[block.parent] + block.ops
+        state = self.states[digest] = self.states[block.parent].after(block.ops)
+        self.rolls.setdefault(state.roll.epoch, state.roll)
 
     # -- inputs -----------------------------------------------------------------------------------
 
@@ -155,114 +160,148 @@ class Stage:
             return [self.clock() if word == "clock" else self.next()]
         if word == "run":
             return self.run(moment(rest.removeprefix("until ").removesuffix("s"))) or ["(nothing)"]
-        view = self.core.view if self.core else 1
-        return self.tell(getattr(self, f"on_{word}")(rest), view) or ["(nothing)"]
+        before = self.where() if self.node else (0, 1)
+        return self.tell(getattr(self, f"on_{word}")(rest), before) or ["(nothing)"]
 
     def on_start(self, rest: str, floor: int = 0) -> list[Effect]:
-        crypto, salt = HashCrypto(self.me), b"salt %d" % self.me
-        given = (self.voters, self.me, crypto, self.log, self.tip, Timing(), salt, self.now)
-        self.core = Simplex(*given, self.journal, floor)
-        return self.core.tick(self.now)
+        if self.log is None or self.tip.digest not in self.log.states or self.log.key != self.key:
+            self.log = Log(self.me, self.weights, self.key)
+            self.log.states = {self.tip.digest: self.states[self.tip.digest]}
+        given = (self.log, self.tip, Timing(), b"salt %d" % self.me, self.now, self.journal)
+        self.node = Epochs(*given, (0, floor), self.given_up == self.key)
+        return self.node.tick(self.now)
 
     def on_ready(self, rest: str) -> list[Effect]:
         effects = self.on_start("")
         for voter in self.others():
-            effects += self.core.receive_recalled(voter, (), self.tip.time_s, self.now)
-        assert effects == [AskVotes(1)], "ready is for a quiet beginning"
+            effects += self.node.receive_recalled(voter, (), 0, self.tip.time_s, self.now)
+        quiet = [AskVotes(1)] if self.node.core.me is not None else []
+        assert effects == quiet, "ready is for a quiet beginning"
         return []
 
     def on_restart(self, rest: str) -> list[Effect]:
         floor = 0
         if rest == "without journal":
             self.journal = []
+        elif rest.startswith("with key "):
+            self.key = int(rest.removeprefix("with key "))
         elif rest:
-            floor, self.tip, self.log = int(rest.rpartition(" ")[2]), START, Log()
+            floor, self.tip = int(rest.rpartition(" ")[2]), START
             self.journal = [one for one in self.journal if view_of(one) > floor]
         return self.on_start("", floor)
 
     def on_op(self, rest: str) -> list[Effect]:
         self.log.pool[rest.encode()] = None
-        return self.core.tick(self.now)
+        return self.node.tick(self.now)
 
     def on_tick(self, rest: str) -> list[Effect]:
-        return self.core.tick(self.now)
+        return self.node.tick(self.now)
 
     def on_vote(self, rest: str) -> list[Effect]:
         voter, _, statement = rest.partition(" ")
-        return self.core.receive_vote(self.said(int(voter), statement), self.now)
+        return self.node.receive_vote(self.said(int(voter), statement), self.now)
 
     def on_proposal(self, rest: str) -> list[Effect]:
         name, _, certificates = rest.partition(" with ")
         block = self.blocks[name]
-        leader, digest = self.voters.leader(block.view), digest_of(block)
+        weights = self.roll(block.epoch).weights
+        leader = Voters(block.epoch, weights, SEED).leader(block.view)
         inside = [self.certified(one) for one in certificates.split(", ") if one]
-        signed = vote(leader, StatementKind.NOTARIZE, block.view, digest)
-        return self.core.receive_proposal(Proposal(block, tuple(inside), signed), self.now)
+        stated = Statement(StatementKind.NOTARIZE, block.epoch, block.view, digest_of(block))
+        signed = Vote(stated, leader, self.signed(leader, stated))
+        return self.node.receive_proposal(Proposal(block, tuple(inside), signed), self.now)
 
     def on_certificate(self, rest: str) -> list[Effect]:
-        return self.core.receive_certificate(self.certified(rest), self.now)
+        return self.node.receive_certificate(self.certified(rest), self.now)
 
     def on_retained(self, rest: str) -> list[Effect]:
         given = self.certified(rest.removeprefix("certificate "))
-        return self.core.receive_certificate(given, self.now, live=False)
+        return self.node.receive_certificate(given, self.now, live=False)
 
     def on_blocks(self, rest: str) -> list[Effect]:
         answer, _, certificate = rest.partition(" with ")
+        answer, _, through = answer.partition(" through ")
         names, _, voter = answer.partition(" from ")
         blocks = [self.blocks[name] for name in names.split()]
-        return self.core.receive_blocks(blocks, self.certified(certificate), self.now, int(voter))
+        trail = [int(view.removeprefix("v")) for view in through.split()]
+        proof = (self.certified(certificate), self.now, int(voter), trail)
+        return self.node.receive_blocks(blocks, *proof)
 
     def on_recalled(self, rest: str) -> list[Effect]:
         answer, _, votes = rest.partition(" votes ")
-        voter, _, time_s = answer.split()
+        voter, *terms, _, time_s = answer.split()
+        epoch = int(terms[1]) if terms else self.node.core.voters.epoch
         mine = [self.said(self.me, one) for one in votes.split(", ") if one]
-        return self.core.receive_recalled(int(voter), mine, int(time_s), self.now)
+        return self.node.receive_recalled(int(voter), mine, epoch, int(time_s), self.now)
+
+    def on_gone(self, rest: str) -> list[Effect]:
+        return self.node.receive_gone(int(rest), self.now)
 
     def run(self, end: int) -> list[str]:
         written = []
-        while (due := self.core.deadline()) is not None and max(due, self.now) <= end:
-            self.now, view = max(due, self.now + 1), self.core.view
-            effects = self.tell(self.core.tick(self.now), view)
+        while (due := self.node.core.deadline()) is not None and max(due, self.now) <= end:
+            self.now, before = max(due, self.now + 1), self.where()
+            effects = self.tell(self.node.tick(self.now), before)
             written += [f"{clock_of(self.now)}  {one}" for one in effects]
-            assert self.core.deadline() != due, "the voter did not do what was due"
+            assert self.node.core.deadline() != due, "the voter did not do what was due"
         self.now = end
         return written
 
     def clock(self) -> str:
-        return f"mesh time {self.core.clock.read_s(self.now)}"
+        return f"mesh time {self.node.core.clock.read_s(self.now)}"
 
     def next(self) -> str:
-        due = self.core.deadline()
+        due = self.node.core.deadline()
         return "never" if due is None else clock_of(due)
 
     def others(self) -> list[int]:
-        return [voter for voter in range(len(self.voters.weights)) if voter != self.me]
+        return [voter for voter in range(len(self.weights)) if voter != self.me]
+
+    def where(self) -> tuple[int, int]:
+        return self.node.core.voters.epoch, self.node.core.view
 
     # -- from words -------------------------------------------------------------------------------
 
     def statement(self, words: str) -> Statement:
-        kind, view, *names = words.split()
-        digest = digest_of(self.blocks[names[0]]) if names else b""
-        return Statement(StatementKind[kind], 0, int(view.removeprefix("v")), digest)
+        found = re.fullmatch(r"([A-Z]+)(?: e(\d+))? v(\d+)(?: (\w+))?", words)
+        assert found, words
+        kind, epoch, view, name = found.groups()
+        digest = digest_of(self.blocks[name]) if name else b""
+        return Statement(StatementKind[kind], int(epoch or 0), int(view), digest)
+
+    def signed(self, voter: int, statement: Statement) -> bytes:
+        """With the key that the voter has in that epoch."""
+        return signature(voter, statement, self.roll(statement.epoch).keys[voter])
+
+    def roll(self, epoch: int) -> Roll:
+        """The voters of an epoch; of one that no block begins, those of the last that is known."""
+        return self.rolls.get(epoch, self.rolls[max(self.rolls)])
 
     def said(self, voter: int, words: str) -> Vote:
         statement = self.statement(words)
-        return Vote(statement, voter, signature(voter, statement))
+        return Vote(statement, voter, self.signed(voter, statement))
 
     def certified(self, words: str) -> Certificate:
         said, _, by = words.partition(" by ")
         statement = self.statement(said)
         return Certificate(
-            statement, tuple((v, signature(v, statement)) for v in map(int, by.split()))
+            statement, tuple((v, self.signed(v, statement)) for v in map(int, by.split()))
         )
 
     # -- to words ---------------------------------------------------------------------------------
 
-    def tell(self, effects: list[Effect], view: int) -> list[str]:
+    def tell(self, effects: list[Effect], before: tuple[int, int]) -> list[str]:
         """Effects in their order; the disk and the application follow them."""
         written = [self.effect(one) for one in effects]
-        if self.core.view != view:
-            written.append(f"-> view {self.core.view}")
+        epoch, view = self.where()
+        if epoch != before[0]:
+            voters, me = self.node.core.voters, self.node.core.me
+            weights = " ".join(map(str, voters.weights))
+            part = "observer" if me is None else f"voter {me}"
+            written.append(f"-> epoch {epoch}: voters {weights}, I am {part}")
+            written.append(f"   quorum {voters.quorum}; leaders from view 1 on: {leaders(voters)}")
+        elif view != before[1]:
+            written.append(f"-> view {view}")
         return written
 
     def effect(self, effect: Effect) -> str:
@@ -274,9 +313,10 @@ class Stage:
                 return f"broadcast {self.entry(message)}"
             case PublishTip(certificate):
                 return f"publish tip {self.entry(certificate)}"
-            case Finalized(blocks, certificate):
+            case Finalized(blocks, certificate, trail):
                 self.finalize(blocks, certificate)
-                return f"final     {' '.join(self.names[digest] for digest, _ in blocks)}"
+                above = f" through {' '.join(f'v{view}' for view in trail)}" if trail else ""
+                return f"final     {' '.join(self.names[digest] for digest, _ in blocks)}{above}"
             case AskBlocks(voter, first):
                 return f"ask {voter} for blocks from height {first}"
             case AskVotes():
@@ -287,13 +327,15 @@ class Stage:
             case StandingStill(since_ns):
                 return f"standing still for {clock_of(since_ns)}: repeat pending ops"
             case Quarantined(lost):
+                self.given_up = self.key
                 return f"quarantine: I said {self.words(lost.statement)} and do not know it"
             case Refused(reason):
                 return f"refused   {reason.value}"
 
     def finalize(self, blocks: tuple[tuple[bytes, Block], ...], certificate: Certificate) -> None:
         digest, last = blocks[-1]
-        self.tip = Tip(last.view, last.height, last.time_s, digest, certificate)
+        view = 0 if last.closing else last.view
+        self.tip = Tip(view, last.height, last.time_s, digest, certificate)
         for _, block in blocks:
             for op in block.ops:
                 self.log.pool.pop(op, None)
@@ -316,11 +358,17 @@ class Stage:
         self.learn(f"M{block.view}", block)
         ops = f"ops {b' '.join(block.ops).decode()}" if block.ops else "no ops"
         place = f"on {self.names[block.parent]}, height {block.height}, time {block.time_s}"
-        return f"M{block.view} ({place}, {ops})"
+        last = ", closing" if block.closing else ""
+        return f"M{block.view} ({place}, {ops}{last})"
 
     def words(self, statement: Statement) -> str:
         named = f" {self.names[statement.digest]}" if statement.digest else ""
-        return f"{statement.kind.name} v{statement.view}{named}"
+        of = f" e{statement.epoch}" if statement.epoch else ""
+        return f"{statement.kind.name}{of} v{statement.view}{named}"
+
+
+def leaders(voters: Voters) -> str:
+    return " ".join(str(voters.leader(view)) for view in range(1, 7))
 
 
 def view_of(entry: Entry) -> int:
