@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from demesh import light
 from demesh.ledger import events, proof, state
 from demesh.ledger.events import Cause
 from demesh.ledger.state import Result
@@ -171,12 +172,12 @@ def test_enumerations_are_listed_with_their_numbers(enum: type[IntEnum]) -> None
 
 
 def described() -> dict[str, type]:
-    """What crosses the wire or is hashed into the state root, by the name in the document."""
+    """What is sent, shown, or hashed into the state root, by the name in the document."""
     found = {}
-    for module in (messages, statements, state, proof):
+    for module in (messages, statements, state, proof, light):
         for name, cls in vars(module).items():
             own = isinstance(cls, type) and cls.__module__ == module.__name__
-            if own and is_dataclass(cls) and cls is not state.Mark:
+            if own and is_dataclass(cls) and cls not in (state.Mark, light.Proved):
                 found[name.removeprefix("_")] = cls
     return found
 
