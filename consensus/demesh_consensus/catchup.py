@@ -52,6 +52,7 @@ class Catchup:
         "_hints",
         "_me",
         "_repeats",
+        "_said_at",
         "_salt",
         "_still_due",
         "_still_since",
@@ -68,6 +69,7 @@ class Catchup:
         self._voters, self._me, self._salt, self._delay_min = voters, me, salt, delay_min
         self._tip: Certificate | None = None
         self._tip_due: Instant | None = None
+        self._said_at: Instant = -STILL_DELAYS * delay_min
         self._beacon_due: Instant | None = None
         self._beacon_step = 0
         self._still_due: Instant | None = None
@@ -117,7 +119,7 @@ class Catchup:
         due = min((d for d in (self._tip_due, self._beacon_due) if d is not None), default=None)
         if self._tip is None or due is None or now < due:
             return []
-        self._tip_due = None
+        self._tip_due, self._said_at = None, now
         self._schedule_beacon(now)
         return [PublishTip(self._tip)]
 
@@ -238,9 +240,13 @@ class Catchup:
             self.missing(first_height, now)
 
     def behind(self, now: Instant, delay: Instant) -> None:
-        """Somebody is in an earlier epoch: my tip shows how that one ended."""
+        """Somebody's tip is lower, or its epoch is over: mine shows how far others are.
+
+        Once per Ts: who repeats old words must not make everybody talk.
+        """
         if self._tip_due is None and self._tip is not None:
-            self._tip_due = now + self._jitter(b"answer", 2 * delay)
+            rested = self._said_at + STILL_DELAYS * self._delay_min
+            self._tip_due = max(now, rested) + self._jitter(b"answer", 2 * delay)
 
     # -- time -------------------------------------------------------------------------------------
 

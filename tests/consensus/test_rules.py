@@ -33,6 +33,7 @@ from demesh_consensus import (
     Block,
     Broadcast,
     Certificate,
+    Effect,
     Proposal,
     PublishTip,
     Quarantined,
@@ -203,3 +204,19 @@ def test_a_leader_that_gave_its_view_up_proposes_nothing_in_it() -> None:
     log.pool[b"a"] = None
     effects = core.tick(0)
     assert not [e for e in effects if isinstance(e, Broadcast) and isinstance(e.message, Proposal)]
+
+
+def test_whoever_repeats_a_lower_tip_is_answered_once_per_standstill() -> None:
+    final = certificate(FINALIZE, 2, b"y" * 32)
+    log = Log()
+    tip = Tip(2, 2, 1_000, b"y" * 32, final)
+    log.states[tip.digest] = state_of()
+    core = voter(None, log, tip=tip)
+    for second in (10, 14, 22):  # its beacons; the next is not before 30 s
+        core.tick(second * SECOND)
+    lower = certificate(FINALIZE, 1, b"x" * 32)
+    answers: list[Effect] = []
+    for tenth in range(240, 290):
+        now = tenth * SECOND // 10
+        answers += core.receive_certificate(lower, now) + core.tick(now)
+    assert answers.count(PublishTip(final)) <= 3
