@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from demesh_consensus.chain import Tip
 from demesh_consensus.clock import MeshClock
-from demesh_consensus.effects import Application, Effect, Entry
+from demesh_consensus.effects import Application, Effect, Entry, Franchise
 from demesh_consensus.pacemaker import Timing
 from demesh_consensus.simplex import Simplex
 from demesh_consensus.types import Block, Certificate, Instant, Proposal, Vote
@@ -48,6 +48,7 @@ class Epochs:
         self._application, self._timing, self._salt = application, timing, salt
         self._floor = floor
         self._later = tuple(restored)
+        self._before: Franchise | None = None  # of the epoch that ended in this life
         self.core = self._begin(tip, quarantined, None, now)
 
     def receive_vote(self, vote: Vote, now: Instant) -> list[Effect]:
@@ -100,6 +101,7 @@ class Epochs:
             last = self.core
             last.clock.forget_claims()
             tip = replace(last.tip, view=0)
+            self._before = last.franchise
             self.core = self._begin(tip, last.recall.quarantined, last.clock, now)
             effects = [*effects, *self.core.tick(now)]
         return effects
@@ -123,6 +125,7 @@ class Epochs:
             floor if epoch == below else 0,
             quarantined,
             clock,
+            self._before,
         )
 
 

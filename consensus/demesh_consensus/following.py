@@ -68,7 +68,9 @@ class Follower(ABC):
         now: Instant,
         floor: int,
         clock: MeshClock | None,
+        before: Franchise | None,
     ) -> None:
+        self.franchise, self._before = franchise, before
         self.voters, self.me = franchise.voters, franchise.me
         self.clock = clock or MeshClock(tip.time_s, now)
         self.closed = False  # the tip is the last block of this epoch
@@ -249,12 +251,17 @@ class Follower(ABC):
         """A certificate of another epoch: perhaps the one that closed the last, which is my tip."""
         mine, statement = self.tip.certificate, certificate.statement
         if mine is not None and _ends_alike(statement, mine.statement):
-            if live and certificate == mine:
+            if live and (certificate == mine or self._ended(certificate)):
                 self.catchup.heard_tip(self.tip.view, self.tip.view, now, self._delay())
             return self._advance(now)
         if live or statement.epoch > self.voters.epoch:
             return self._elsewhere(statement.epoch, now)
         return [Refused(Refusal.STALE)]
+
+    def _ended(self, certificate: Certificate) -> bool:
+        """Did the voters of the last epoch sign this? After a restart I do not know them."""
+        before = self._before
+        return before is not None and is_good(certificate, before.voters, before.crypto, None)
 
     # -- counting ---------------------------------------------------------------------------------
 

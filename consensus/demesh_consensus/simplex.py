@@ -69,8 +69,9 @@ class Simplex(Follower):
         floor: int = 0,
         quarantined: bool = False,
         clock: MeshClock | None = None,
+        before: Franchise | None = None,
     ) -> None:
-        super().__init__(franchise, application, tip, timing, salt, now, floor, clock)
+        super().__init__(franchise, application, tip, timing, salt, now, floor, clock, before)
         self._time_due: Instant | None = None  # when the clock allows the current proposal
         last = restore(restored, self._rounds, self.me, tip.view - VIEWS_KEPT)
         self.view = max(self.view, last)
