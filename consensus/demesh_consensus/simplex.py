@@ -13,7 +13,8 @@ will do.
     R-CON-3  notarize  the first valid proposal of the view's leader; once; not after NULLIFY
     R-CON-4  finalize  what I notarized once I hold its notarization, unless I nullified the view
     R-CON-5  nullify   the current view, unless I finalized it: timer, invalid proposal, double
-                       proposal, the leader's own nullify, more than f weight nullifying
+                       proposal, the leader's own nullify, more than f weight nullifying;
+                       what may follow what in a view is the table of `discipline`
     R-CON-6  timers    2D for the proposal, 3D for the view: see `pacemaker`; none for a leader
                        that seems to be away: see `away`
     R-CON-7  quiet     timers run only with work (`_working`)
@@ -30,6 +31,7 @@ from collections.abc import Sequence
 
 from demesh_consensus.chain import Tip
 from demesh_consensus.clock import SLACK_S, MeshClock
+from demesh_consensus.discipline import may_say
 from demesh_consensus.effects import (
     Application,
     Broadcast,
@@ -132,7 +134,7 @@ class Simplex(Follower):
         if not self.voting or self.voters.leader(self.view) != self.me or self._pace.since is None:
             return []
         parent_view = self._rounds.parent_view(self.view, self.tip.view)
-        if parent_view is None or any(self._said(self.view, kind) for kind in StatementKind):
+        if parent_view is None or not self._may_say(self.view, NOTARIZE):
             return []
         on = self._rounds.at(parent_view).notarized if parent_view > self.tip.view else None
         parent = on or self.tip.digest
@@ -161,7 +163,7 @@ class Simplex(Follower):
         round_ = self._rounds.get(self.view)
         if not self.voting or round_ is None or round_.proposal is None or round_.spoiled:
             return []
-        if self._said(self.view, NOTARIZE) or self._said(self.view, NULLIFY):
+        if not self._may_say(self.view, NOTARIZE):
             return []
         block, digest = round_.proposal.block, round_.digest
         verdict = judge(block, digest, self._chain, self._rounds, self.clock, now)
@@ -184,7 +186,7 @@ class Simplex(Follower):
             digest, mine = round_.notarized, self._said(view, NOTARIZE)
             if digest is None or mine is None or mine.statement.digest != digest:
                 continue
-            if not self._said(view, NULLIFY) and not self._said(view, FINALIZE):
+            if self._may_say(view, FINALIZE):
                 effects += self._cast(self.voters.statement(FINALIZE, view, digest), now)
         return effects
 
@@ -211,7 +213,7 @@ class Simplex(Follower):
         round_ = self._rounds.get(self.view)
         if round_ is not None and round_.certificates:
             return False
-        return not (self._said(self.view, NULLIFY) or self._said(self.view, FINALIZE))
+        return self._may_say(self.view, NULLIFY)
 
     def _cast(self, statement: Statement, now: Instant) -> list[Effect]:
         """Say it: durable first, then to all, then counted (R-CON-10)."""
@@ -222,6 +224,11 @@ class Simplex(Follower):
 
     def _grounds(self, statement: Statement) -> list[Record]:
         return grounds(statement, self._rounds, self.tip.view)
+
+    def _may_say(self, view: int, kind: StatementKind) -> bool:
+        round_ = self._rounds.get(view)
+        said = round_.votes_of(self.me) if round_ and self.me is not None else ()
+        return may_say(said, kind)
 
     def _said(self, view: int, kind: StatementKind) -> Vote | None:
         return self._rounds.said(self.me, view, kind)
