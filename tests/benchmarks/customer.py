@@ -7,6 +7,7 @@ spans exactly four one-way hops: the op, the proposal, the notarize votes, the f
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from demesh.wire.statements import decode_proposal, decode_statement
 from demesh_consensus.types import Block, StatementKind
 
 PATIENCE_S = 30.0
-UNDER_WAY_MAX = 64  # QoS 1 publications of the client without an answer
+UNDER_WAY_MAX = 64  # QoS 1 publications without an answer: one for each client of a batch
 
 
 class Customer:
@@ -36,6 +37,7 @@ class Customer:
         self._blocks: dict[bytes, Block] = {}
         self._votes: dict[bytes, set[bytes]] = {}
         self._final: set[bytes] = set()
+        self._awaited: dict[bytes, asyncio.Future[int]] = {}  # by frame
         self._news = asyncio.Event()
         self.heard: set[str] = set()  # topics of cards: who is up
         self.blocks = self.ops = 0
@@ -66,20 +68,32 @@ class Customer:
         await self._until(lambda: self.ops > before)
         return self.last_ns - began
 
-    async def buy_all(self, frames: list[bytes]) -> int:
-        """Submit all at once; ns until all of them are final."""
-        before, began = self.ops, time.monotonic_ns()
-        slots = asyncio.Semaphore(UNDER_WAY_MAX)
+    async def trade(self, clients: int, seconds: float, first: int) -> list[int]:
+        """So many clients submit ops for so long, each its next one when one is final.
 
-        async def submit(frame: bytes) -> None:
-            async with slots:
+        Finality of each op in ns, of those that were final in time. Nonces count from `first`.
+        """
+        taken: list[int] = []
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+
+        async def shop(client: int) -> None:
+            for nonce in itertools.count(first):
+                frame = self._boards.transfer(client, nonce)
+                arrived = self._awaited[frame] = loop.create_future()
+                began = time.monotonic_ns()
                 await self.submit(frame)
+                try:
+                    async with asyncio.timeout_at(end):
+                        taken.append(await arrived - began)
+                except TimeoutError:
+                    return
 
         async with asyncio.TaskGroup() as group:
-            for frame in frames:
-                group.create_task(submit(frame))
-        await self._until(lambda: self.ops - before >= len(frames))
-        return self.last_ns - began
+            for client in range(clients):
+                group.create_task(shop(client))
+        self._awaited.clear()
+        return taken
 
     async def submit(self, frame: bytes) -> None:
         """Publish one op."""
@@ -121,6 +135,10 @@ class Customer:
             self.blocks += 1
             self.ops += len(block.ops)
             self.last_ns = now
+            for op in block.ops:
+                arrived = self._awaited.pop(op, None)
+                if arrived is not None and not arrived.done():
+                    arrived.set_result(now)
             digest = block.parent
         self._news.set()
 

@@ -1,4 +1,4 @@
-"""What no four voters can do without: hops through this broker, signatures, syncs to this disk."""
+"""What no voters can do without: hops through this broker, signatures, syncs to this disk."""
 
 from __future__ import annotations
 
@@ -22,9 +22,6 @@ from demesh.wire.keys import signed_by
 MESSAGE_BYTES = 190  # a vote's frame
 RECORD_BYTES = 200  # a vote's record in the journal
 
-VOTERS = 4
-QUORUM = 3
-
 # Between two steps of a decision disk and core fall asleep: a sync that follows another at once can
 # be 20 times quicker than one that finds the disk at rest, and would be a floor nobody stands on.
 REST_S = 0.005
@@ -33,13 +30,23 @@ HOPS = 4  # op, proposal, notarize votes, finalize votes
 LONE_SYNCS = 1  # the leader's block and vote
 JOINT_SYNCS = 2  # a quorum's notarize, a quorum's finalize: on one machine, on one disk
 SIGNS = 3  # one before each sync
-VERIFIES = 6  # op, proposal, two notarize and two finalize votes beside one's own
+
+
+def quorum(voters: int) -> int:
+    """How many of so many equal voters decide."""
+    return 2 * voters // 3 + 1
+
+
+def verifies(votes: int) -> int:
+    """Of one voter: op, proposal, and so many notarize and finalize votes beside its own."""
+    return 2 + 2 * (votes - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Floor:
     """The parts, all in ns: samples of hops and syncs, medians of signing and verifying."""
 
+    voters: int
     hops: Sequence[int]
     lone: Sequence[int]
     joint: Sequence[int]
@@ -51,7 +58,16 @@ class Floor:
         hops = HOPS * percentile(self.hops, percent)
         syncs = LONE_SYNCS * percentile(self.lone, percent)
         syncs += JOINT_SYNCS * percentile(self.joint, percent)
-        return (hops + syncs + SIGNS * self.sign + VERIFIES * self.verify) / 1e6
+        return (hops + syncs + SIGNS * self.sign + self._verifies * self.verify) / 1e6
+
+    @property
+    def signatures_ns(self) -> float:
+        """What signatures cost all voters together, who verify all votes and not a quorum's."""
+        return self.voters * (SIGNS * self.sign + verifies(self.voters) * self.verify)
+
+    @property
+    def _verifies(self) -> int:
+        return verifies(quorum(self.voters))
 
     def text(self) -> str:
         """For the table."""
@@ -60,7 +76,7 @@ class Floor:
             f"{LONE_SYNCS} sync of {percentile(self.lone, 50) / 1e6:.2f}, "
             f"{JOINT_SYNCS} joint ones of {percentile(self.joint, 50) / 1e6:.2f}, "
             f"{SIGNS} signs of {self.sign / 1e6:.3f}, "
-            f"{VERIFIES} verifies of {self.verify / 1e6:.3f}"
+            f"{self._verifies} verifies of {self.verify / 1e6:.3f}"
         )
 
 
