@@ -1,4 +1,4 @@
-"""The daemon at rest: memory, CPU and disk of real processes in a mesh of eight, and its start."""
+"""The daemon at rest: memory, CPU and disk of real processes in a mesh of ten, and its start."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
-from benchmarks import boards, quiet
+from benchmarks import boards, quiet, sockets
 from benchmarks.customer import Customer
 from benchmarks.plan import Plan
-from benchmarks.programs import Program, running_broker
-from benchmarks.row import Row
+from benchmarks.programs import Program, missing, running_broker
+from benchmarks.row import Row, Skipped
 
 GROUP = "daemon"
 
-VOTERS = 8
+VOTERS = 10
+SETTLE_S = 5  # the last tips and observations of the start
 MEGABYTE = 1_000_000
 DAY_S = 86_400
 
@@ -33,7 +33,7 @@ SELF = (
 )
 
 
-def rows(plan: Plan) -> Iterator[Row]:
+def rows(plan: Plan) -> Iterator[Row | Skipped]:
     """Start, rest, and the virtual quiet."""
     rounds = plan.count(7)
     started = [(_run(""), _run(IMPORTS)) for _ in range(rounds)]
@@ -43,24 +43,26 @@ def rows(plan: Plan) -> Iterator[Row]:
     yield Row(GROUP, "import time, CPU", full_ms, "ms", how, bare_ms, "bare Python")
     yield Row(GROUP, "RSS after imports", full_rss, "MB", how, bare_rss, "bare Python")
     if not plan.quick:
-        yield from asyncio.run(_at_rest(plan.folder, seconds=60, bare=full_rss))
+        yield from asyncio.run(_at_rest(plan, seconds=60, bare=full_rss))
     yield from quiet.rows(plan)
 
 
-async def _at_rest(folder: Path, seconds: int, bare: float) -> list[Row]:
-    """A minute of eight daemons over the embedded broker, with one decision at its beginning."""
-    mesh = boards.found(folder / "mesh-quiet", VOTERS)
-    with running_broker("embedded", folder) as (broker, port), mesh.running(port) as programs:
+async def _at_rest(plan: Plan, seconds: int, bare: float) -> list[Row | Skipped]:
+    """A minute of ten daemons over a broker, with one decision at its beginning."""
+    mesh, name = boards.found(plan.folder / "mesh-quiet", VOTERS), _broker()
+    with running_broker(name, plan.folder) as (broker, port), mesh.running(port) as programs:
         customer = Customer(mesh)
         async with customer.connected(port):
             await customer.everybody()
-        await asyncio.sleep(5)  # the last tips and observations of the start
+        await asyncio.sleep(SETTLE_S)
         daemons = list(programs.values())
         before = [(p.cpu_ns, p.written_bytes) for p in daemons]
+        meter = None if sockets.MISSING else sockets.Meter((port,), both_ends=False)
         broker_before, began = broker.cpu_ns, time.monotonic_ns()
         await asyncio.sleep(seconds)
         taken_ns = time.monotonic_ns() - began
         after = [(p.cpu_ns, p.written_bytes) for p in daemons]
+        traffic = meter and meter.read()
         memory = statistics.median(p.rss_bytes for p in daemons) / MEGABYTE
         own = statistics.median(p.pss_bytes for p in daemons) / MEGABYTE
         broker_cpu = (broker.cpu_ns - broker_before) / taken_ns
@@ -73,10 +75,28 @@ async def _at_rest(folder: Path, seconds: int, bare: float) -> list[Row]:
         Row(GROUP, f"RSS after {seconds} s", memory, "MB", f"{how}; PSS {own:.1f} MB",
             bare, "imports alone"),
         Row(GROUP, "idle CPU of a core", cpu * 100, "%", f"{how}, {seconds} s",
-            broker_cpu * 100, "embedded broker"),
+            broker_cpu * 100, f"{name} broker"),
         Row(GROUP, "idle disk bytes per device-day", per_day, "MB",
             f"write_bytes of /proc, {seconds} s x {DAY_S // seconds}"),
+        _sent(plan, seconds, name, traffic),
     ]  # fmt: skip
+
+
+def _sent(plan: Plan, seconds: int, broker: str, traffic: sockets.Traffic | None) -> Row | Skipped:
+    """What that minute took on the sockets, beside the same minute in virtual time."""
+    if traffic is None:
+        return Skipped(GROUP, sockets.MISSING)
+    _, virtual = quiet.measure(plan, VOTERS, quiet.WORK_AT_S + SETTLE_S, seconds)
+    each, framed = traffic.payload_bytes / VOTERS, traffic.framed_bytes / VOTERS
+    how = f"{VOTERS} voters over {broker}, in and out, documents included; with headers about "
+    how += f"{framed:,.0f} B in {traffic.segments / VOTERS:.0f} segments; reference: MQTT, counted"
+    return Row(GROUP, f"socket bytes, {seconds} s after a decision", each, "B", how,
+               virtual.bytes / VOTERS, "virtual time")  # fmt: skip
+
+
+def _broker() -> str:
+    """The one that a mesh of this size has, if it is there."""
+    return "embedded" if missing("mosquitto") else "mosquitto"
 
 
 def _all_run(daemons: list[Program]) -> None:
