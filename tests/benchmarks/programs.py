@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 BROKERS = ("embedded", "mosquitto")
@@ -22,15 +22,20 @@ END_S = 10.0
 class Program:
     """A running process: its CPU time, memory and disk writes, as /proc has them."""
 
-    def __init__(self, command: Sequence[str], log: Path, roots: Sequence[Path] = ()) -> None:
-        """`roots` come first where Python looks for modules; both outputs go to `log`."""
+    def __init__(
+        self, command: Sequence[str], log: Path, roots: Sequence[Path] = (), *, talks: bool = False
+    ) -> None:
+        """`roots` come first where Python looks for modules; outputs go to `log`.
+
+        One that `talks` answers each line of its input with one of its output.
+        """
         path = os.pathsep.join([*map(str, roots), *(root for root in sys.path if root)])
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command,
                 env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if talks else output,
                 stderr=output,
             )
         self._log = log
@@ -57,6 +62,18 @@ class Program:
         """Bytes it has sent towards the disk."""
         return _field(self._folder / "io", "write_bytes:")
 
+    def ask(self, line: str) -> str:
+        """What it answers; raises RuntimeError if it has ended."""
+        pipe_in, pipe_out = self._process.stdin, self._process.stdout
+        assert pipe_in is not None and pipe_out is not None, "it does not talk"
+        pipe_in.write(f"{line}\n".encode())
+        pipe_in.flush()
+        answer = pipe_out.readline()
+        if not answer:
+            self._process.wait(END_S)
+            self.check()
+        return answer.decode()
+
     def check(self) -> None:
         """Raises RuntimeError with its last words if it has ended."""
         if self._process.poll() is not None:
@@ -76,7 +93,7 @@ class Program:
 @contextmanager
 def running_broker(name: str, folder: Path) -> Iterator[tuple[Program, int]]:
     """One of BROKERS on a free loopback port, until the block ends."""
-    port = _free_port()
+    (port,) = free_ports(1)
     if name == "embedded":
         command = [sys.executable, "-m", "demesh.broker", "--port", str(port)]
     else:
@@ -116,10 +133,13 @@ def _wait_for(program: Program, port: int) -> None:
             return
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different ports of the loopback address that nobody listens at."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def _field(path: Path, name: str) -> int:
