@@ -9,7 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from benchmarks import broker, consensus, daemon, ledger, metering, street, swarm, traffic, validate
+from benchmarks import (
+    broker,
+    consensus,
+    daemon,
+    ledger,
+    metering,
+    peers,
+    street,
+    swarm,
+    traffic,
+    validate,
+    voters,
+)
 from benchmarks.plan import ROOT, Plan
 from benchmarks.row import Row, Skipped
 from demesh.wire.validate import COMPILED
@@ -25,6 +37,8 @@ GROUPS: dict[str, Group] = {
     "broker": broker.rows,
     "traffic": traffic.rows,
     "consensus": consensus.rows,
+    "peers": peers.rows,
+    "voters": voters.rows,
     "daemon": daemon.rows,
 }
 

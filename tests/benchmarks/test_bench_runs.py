@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
-from benchmarks import validate
+from benchmarks import boards, floor, sockets, validate, voters
 from benchmarks.__main__ import main
 from benchmarks.plan import Plan
 from benchmarks.row import HEADINGS, Row, amount, table
 from benchmarks.suite import run
 from demesh.wire import _reference
 from demesh.wire.kinds import Reject
+from demesh_sim.links import HEADER_BYTES
 
-CHEAP = ("validate", "ledger", "metering", "street", "swarm", "traffic")
+CHEAP = ("validate", "ledger", "metering", "street", "swarm", "traffic", "voters")
 
 
 def test_every_cheap_group_gives_rows_that_say_what_they_measured(tmp_path: Path) -> None:
@@ -23,7 +25,14 @@ def test_every_cheap_group_gives_rows_that_say_what_they_measured(tmp_path: Path
     rows, skipped = run(Plan(tmp_path, quick=True), CHEAP, told.append)
     assert [line.split(":")[0] for line in told] == list(CHEAP)
     groups = {row.group for row in rows} | {one.group for one in skipped}
-    assert groups == {"validate", "ledger", "metering", "virtual swarm", "consensus"}
+    assert groups == {
+        "validate",
+        "ledger",
+        "metering",
+        "virtual swarm",
+        "consensus",
+        "voters at 1 Mbit/s",
+    }
     assert all(one.why for one in skipped)
     for row in rows:
         assert row.value > 0, row
@@ -57,6 +66,51 @@ def test_a_bad_frame_is_rejected_for_what_its_class_says() -> None:
         assert one.check_batch(frames) == [code] * 5
     checked = set(validate.bad_frames(1))
     assert checked >= {Reject.SIZE, Reject.SHAPE, Reject.VERSION, Reject.SENDER, Reject.REPLAY}
+
+
+def test_throughput_halves_between_the_two_numbers_around_half() -> None:
+    assert voters.halved([(4, 100.0), (10, 90.0), (20, 60.0), (30, 20.0)]) == (22, True)
+    assert voters.halved([(4, 100.0), (10, 50.0)]) == (10, False)
+    assert voters.halved([(4, 100.0), (10, 80.0), (20, 51.0)]) == (20, False)
+
+
+def test_a_line_of_so_many_bits_is_what_bounds_a_mesh_of_many_ops(tmp_path: Path) -> None:
+    rate = voters.measure(Plan(tmp_path, quick=True), 4, voters.PENDING)
+    # Every op comes to a voter twice, by itself and in its block, so a line of 125,000 bytes a
+    # second cannot carry more than half as many ops as would fill it.
+    frame_bytes = len(boards.found(tmp_path / "frame", 1).transfer(0, 0))
+    assert rate.ops_per_block > 100
+    assert rate.ops_per_s < 125_000 / (2 * frame_bytes)
+
+
+def test_sockets_are_counted_at_the_ends_that_belong_to_the_measured(tmp_path: Path) -> None:
+    if sockets.MISSING:
+        pytest.skip(sockets.MISSING)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as near, server.accept()[0] as far:
+            near.sendall(b"before")
+            assert far.recv(6, socket.MSG_WAITALL) == b"before"
+            one, both = (sockets.Meter((port,), both_ends=both) for both in (False, True))
+            near.sendall(bytes(1000))
+            far.sendall(bytes(200))
+            assert len(far.recv(1000, socket.MSG_WAITALL)) == 1000
+            assert len(near.recv(200, socket.MSG_WAITALL)) == 200
+            assert one.read().payload_bytes == 1200
+            counted = both.read()
+            assert counted.payload_bytes == 2400
+            assert counted.framed_bytes > 2400 + 4 * HEADER_BYTES
+            assert sockets.Meter((port,), both_ends=True).read() == sockets.Traffic(0, 0)
+    day = sockets.Traffic(1200, 12).of_a_day(seconds=60, nodes=4)
+    assert day == sockets.Traffic(300 * 1440, 3 * 1440)
+
+
+def test_the_floor_of_more_voters_has_a_greater_quorum_to_verify() -> None:
+    assert [floor.quorum(n) for n in (1, 4, 6, 10, 31)] == [1, 3, 5, 7, 21]
+    four, many = (floor.Floor(n, [10**6], [10**6], [10**6], 0, 10**5) for n in (4, 31))
+    assert four.ms(50) == pytest.approx(7 + 6 * 0.1)
+    assert many.ms(50) == pytest.approx(7 + 42 * 0.1)
+    assert four.signatures_ns == 4 * 8 * 10**5
 
 
 def test_amounts_have_three_digits() -> None:
