@@ -91,8 +91,16 @@ class Epochs:
         """Time passed, or the application has new work."""
         return self._follow(self.core.tick(now), now)
 
+    @property
+    def floor(self) -> tuple[int, int]:
+        """The (epoch, view) up to which `journal` leaves votes out; it never goes back.
+
+        Whoever lost its blocks is in an earlier epoch than its journal, which forgets nothing more.
+        """
+        return max(self._floor, (self.core.voters.epoch, self.core.tip.view))
+
     def journal(self) -> tuple[Entry, ...]:
-        """All that a restart still needs; what is below the core's epoch and tip is left out."""
+        """All that a restart still needs."""
         return (*self.core.journal(), *self._later)
 
     def _follow(self, effects: list[Effect], now: Instant) -> list[Effect]:

@@ -485,6 +485,12 @@ def test_below_the_epoch_of_the_journals_floor_a_voter_only_observes() -> None:
     assert said(effects) == [(NOTARIZE, 1)]
 
 
+def test_a_journals_floor_never_goes_back() -> None:
+    assert node(0, floor=(1, 5)).floor == (1, 5), "a node that lost its blocks is in epoch 0 again"
+    assert node(0, floor=(0, 5)).floor == (0, 5)
+    assert handed_over(0, floor=(0, 5)).floor == (1, 0)
+
+
 def test_the_floor_counts_in_its_own_epoch_and_in_no_later_one() -> None:
     for floor, view in (((1, 5), 6), ((0, 5), 1)):
         assert handed_over(0, floor=floor).core.view == view
