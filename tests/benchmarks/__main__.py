@@ -24,16 +24,21 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder of JSON")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    began, before = time.monotonic(), machine()
+    before, began = machine(), time.monotonic()
     with tempfile.TemporaryDirectory(dir=arguments.out, prefix="data-") as folder:
         plan = Plan(Path(folder), quick=arguments.quick)
         rows, skipped = run(plan, arguments.only, lambda text: print(text, file=sys.stderr))
     path = arguments.out / f"{time.strftime('%Y-%m-%dT%H-%M-%S')}.json"
-    write_json(path, rows, skipped, {**before, "load_after": machine()["load"]})
+    taken_s, after = time.monotonic() - began, machine()
+    busy = [one["busy_percent"] for one in (before, after)]
+    write_json(path, rows, skipped, {**before, "load_after": after["load"], "busy_percent": busy})
     print("\n".join(table(rows)))
     for one in skipped:
         print(f"skipped: {one.group}: {one.why}")
-    print(f"{time.monotonic() - began:.0f} s; {path}")
+    print(
+        f"other work held {busy[0]} % of the cores before, {busy[1]} % after: it slows wall times"
+    )
+    print(f"{taken_s:.0f} s; {path}")
     return 0
 
 

@@ -28,7 +28,7 @@ PAUSE_S = 0.05
 
 PARTS = 10  # ops and the floor's parts in turns, so that a slow spell of the machine falls on both
 CLIENTS = 64
-SECONDS_MAX = 45.0  # of one mesh's ops one by one; with start, batch and end a minute
+SECONDS_MAX = 30.0  # of one mesh's ops one by one; start, clients and end make a minute of it
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from benchmarks import (
     broker,
@@ -60,6 +61,20 @@ def run(
     return rows, skipped
 
 
+def busy_percent(seconds: float = 1.0) -> int:
+    """How much of all cores works in so many seconds, while this run does nothing."""
+    before = _ticks()
+    time.sleep(seconds)
+    all_ticks, idle_ticks = (now - then for now, then in zip(_ticks(), before, strict=True))
+    return 100 - round(100 * idle_ticks / max(1, all_ticks))
+
+
+def _ticks() -> tuple[int, int]:
+    """(All, idle) ticks of all cores since the start."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(ticks), ticks[3] + ticks[4]
+
+
 def machine() -> dict[str, object]:
     """Where and on what this was measured."""
     commit = subprocess.run(
@@ -73,6 +88,7 @@ def machine() -> dict[str, object]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
         "load": os.getloadavg(),
+        "busy_percent": busy_percent(),
         "compiled": COMPILED,
         "command": sys.argv,
     }

@@ -51,6 +51,8 @@ def test_the_command_prints_one_table_and_writes_the_same_rows(
     (path,) = tmp_path.iterdir()
     written = json.loads(path.read_text())
     assert written["machine"]["cores"]
+    before, after = written["machine"]["busy_percent"]
+    assert 0 <= min(before, after) <= max(before, after) <= 100
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == list(HEADINGS)
     for row in written["rows"]:
