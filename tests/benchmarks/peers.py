@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks import boards, etcd, quiet, raft, sockets
@@ -70,16 +70,22 @@ def rows(plan: Plan) -> Iterator[Row | Skipped]:
     if sockets.MISSING:
         yield Skipped(GROUP, sockets.MISSING)
     ours = asyncio.run(_mesh(plan))
-    others = []
+    contestants: list[Callable[[], Figures]] = []
     if etcd.MISSING:
         yield Skipped(GROUP, etcd.MISSING)
     else:
-        others.append(asyncio.run(_etcd(plan)))
+        contestants.append(lambda: asyncio.run(_etcd(plan)))
     if raft.MISSING:
         yield Skipped(GROUP, raft.MISSING)
     else:
-        others.append(_raft(plan, "PySyncObj", {}))
-        others.append(_raft(plan, "PySyncObj tuned", raft.TUNED))
+        contestants.append(lambda: _raft(plan, "PySyncObj", {}))
+        contestants.append(lambda: _raft(plan, "PySyncObj tuned", raft.TUNED))
+    others = []
+    for measure in contestants:
+        try:
+            others.append(measure())
+        except TimeoutError as error:  # a cluster that did not come up must not cost the others
+            yield Skipped(GROUP, str(error))
     for other in others:
         yield from _rows(ours, other)
     if not others:
