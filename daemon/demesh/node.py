@@ -14,11 +14,14 @@ from typing import Any
 import demesh_consensus as consensus
 from demesh.config import BuyPolicy, SellPolicy
 from demesh.errors import ConfigError
+from demesh.ledger.events import Enrolled
 from demesh.market.market import Market
+from demesh.membership.cards import Cards
 from demesh.membership.directory import Directory, Member
 from demesh.membership.presence import Presence
 from demesh.metering.sessions import Metering
 from demesh.metering.tariff import quote
+from demesh.news import Accused, Decided, Failed, Proposed, Told
 from demesh.passport import NodeIdentity, check_membership, self_portrait
 from demesh.past import past_of
 from demesh.ports import (
@@ -36,7 +39,7 @@ from demesh.ports import (
     Stopping,
 )
 from demesh.report import Report
-from demesh.voting import Accused, Decided, Failed, Proposed, Told, Voting
+from demesh.voting import Voting
 from demesh.wire import identity
 from demesh.wire.frame import Binding
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
@@ -115,8 +118,8 @@ class Node:
         self.metering = Metering(guest.id, restored.kept, self._time_s, now, self.directory.name)
         self.market.restore(self.metering.agreements())
         self.rejects: Counter[str] = Counter()
-        self._cards: dict[bytes, Card] = {}
-        self._carded = self.market.offers(), self.me.certificate  # what my card says
+        self._cards = Cards()
+        self._carded = self._card_says()
         self._revision = 0
         self._new_op_at: Instant | None = None  # consensus has not been told of an op yet
         self._measurement = Measurement(0)
@@ -125,6 +128,8 @@ class Node:
             self.presence,
             self.voting,
             self._all_rejects,
+            body.name,
+            self._signer.vote_id,
             settings.report_ms,
         )
 
@@ -206,18 +211,29 @@ class Node:
         """What every turn ends with: the card if it changed, a short journal, the report."""
         effects: list[Effect] = []
         effects += self.voting.turn_ends()
-        if (self.market.offers(), self.me.certificate) != self._carded:
+        if self._card_says() != self._carded:
+            if self._carded is None:  # taken in: from now on I may trade
+                for device in self._cards.devices:
+                    effects += self._offered(device, now)
             effects += self._card_of_mine()
+        effects += self._report.place()
         return effects + self._report.state(self._measurement, now)
 
     # -- messages ---------------------------------------------------------------------------------
 
     def _received(self, received: Received, now: Instant) -> list[Effect]:
         address = self._topics.read(received.topic)
-        if address is None or (member := self.directory.member(address.publisher)) is None:
+        if address is None:
+            return self._reject(Reject.TOPIC)
+        member = self.directory.member(address.publisher)
+        if member is None:
+            if address.area == "card":
+                self._cards.keep(address.publisher, received)
             return self._reject(Reject.TOPIC)
         if member.id == self.me.id:
-            return []  # my own publication came back; what peers return of mine comes on theirs
+            # My own publication came back; what peers return of mine comes on theirs. But an op may
+            # be what my owner's tools say in my name.
+            return self._own_op(received.payload, now) if address.area == "op" else []
         if address.area == "gone":
             return self._gone(member.id, received.payload, now)
         view = self._validator.check(received.payload)
@@ -289,13 +305,17 @@ class Node:
         """A broker is (again) there: say who and where I am."""
         return [*self._card_of_mine(), *self._told(self.voting.linked(now), now)]
 
+    def _card_says(self) -> object:
+        """All that my card depends on; None while I am no member, for nobody would take it."""
+        return None if self.directory.guest else (self.market.offers(), self.me.certificate)
+
     def _card_of_mine(self) -> list[Effect]:
-        """My card as it is now; none while I am no member, for nobody would take it."""
-        self._carded = offers, certificate = self.market.offers(), self.me.certificate
-        if self.directory.member(self.me.id) is None:
+        """My card as it is now."""
+        self._carded = self._card_says()
+        if self._carded is None:
             return []
         self._revision += 1
-        card = Card(self._signer.boot, self._revision, certificate, offers)
+        card = Card(self._signer.boot, self._revision, self.me.certificate, self.market.offers())
         return [Publish(self._topics.mine("card"), self._signer.seal(card), retain=True)]
 
     def _card(self, view: View, now: Instant) -> list[Effect]:
@@ -303,24 +323,34 @@ class Node:
         member = self.directory.member(view.sender)
         if member is None or identity.device_id(card.certificate.device_key) != member.id:
             return self._reject(Reject.INVALID)
-        known = self._cards.get(member.id)
-        if known is not None and (card.boot, card.revision) <= (known.boot, known.revision):
-            return [] if card == known else self._reject(Reject.STALE)
-        self._cards[member.id] = card
+        news = self._cards.take(member.id, card)
+        if isinstance(news, Reject):
+            return self._reject(news)
+        if not news:
+            return []
         self.presence.booted(member.id, card.boot)
         return self._offered(member.id, now)
 
     def _offered(self, device: bytes, now: Instant) -> list[Effect]:
         """Tell the market what a device's card offers: a new card, or back after a farewell."""
-        card = self._cards.get(device)
-        return self._acts(self.market.receive_card(device, card.offers, now), now) if card else []
+        card = self._cards.of(device)
+        if card is None or self.directory.guest:
+            return []
+        return self._acts(self.market.receive_card(device, card.offers, now), now)
 
     def _op(self, frame: bytes, now: Instant) -> list[Effect]:
+        if self.directory.guest:
+            return []  # it is work for voters, and nobody would take it from me if they lost it
         reject = self.application.submit(frame, self._time_s(now))
         if reject is not None:
             return self._reject(reject)
         self.application.heard(frame)
         self._new_op_at = now
+        return []
+
+    def _own_op(self, frame: bytes, now: Instant) -> list[Effect]:
+        if self.application.submit(frame, self._time_s(now)) is None:
+            self._new_op_at = now
         return []
 
     # -- decisions --------------------------------------------------------------------------------
@@ -337,6 +367,9 @@ class Node:
                 case Decided(block, leader, applied):
                     effects += self._report.decision(block, leader, now)
                     effects += self._report.ledger(block, applied.events)
+                    if any(isinstance(event, Enrolled) for event in applied.events):
+                        for early in self._cards.early(self.directory.member):
+                            effects += self._received(early, now)
                     for fact in self.application.channel_facts(self.me.id, applied.events):
                         effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
                 case Failed(body, result):

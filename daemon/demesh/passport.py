@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from nacl.signing import SigningKey
 
@@ -25,6 +26,24 @@ class NodeIdentity:
     device_key: SigningKey
     vote_key: SigningKey
     certificate: DeviceCertificate | None = None
+
+
+class Place(Enum):
+    """What a device is in its mesh, as far as it has read the ledger."""
+
+    GUEST = "guest"  # no member (yet): it listens
+    STRANGE_KEY = "strange key"  # a member, but with another vote key than the one it holds
+    OBSERVER = "observer"  # without a say
+    VOTER = "voter"
+
+
+def place_of(directory: Directory, vote_id: bytes) -> Place:
+    """The place of this device, which holds this vote key."""
+    if directory.guest:
+        return Place.GUEST
+    if directory.me.vote_id != vote_id:
+        return Place.STRANGE_KEY
+    return Place.OBSERVER if directory.me.voter is None else Place.VOTER
 
 
 def self_portrait(keys: NodeIdentity, body: GenesisBody) -> Member:

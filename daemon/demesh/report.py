@@ -13,6 +13,7 @@ from demesh.ledger.events import Enrolled, Event, Settled
 from demesh.ledger.state import Result
 from demesh.membership.directory import Directory, Member
 from demesh.membership.presence import Presence
+from demesh.passport import Place, place_of
 from demesh.ports import MILLISECOND, SECOND, Effect, Instant, Json, Measurement, Observe
 from demesh.voting import Voting
 from demesh.wire import identity
@@ -26,6 +27,8 @@ STATE_EVERY = SECOND
 # Views whose proposal time is remembered: those in flight, and some that never become final.
 _PROPOSED_MAX = 64
 
+_REPLACE = "this vote key votes no more; replace it with demesh member renew-vote-key"
+
 _MEASURED = ("power_w", "demand_w", "supply_w", "stored_wh")
 
 
@@ -38,11 +41,15 @@ class Report:
         presence: Presence,
         voting: Voting,
         rejects: Callable[[], Counter[str]],
+        mesh: str,
+        vote_id: bytes,
         report_ms: int,
     ) -> None:
         self._directory, self._presence = directory, presence
         self._voting, self._application = voting, voting.application
         self._rejects = rejects
+        self._mesh, self._vote_id = mesh, vote_id
+        self._placed: tuple[object, ...] | None = None
         self._measured_every = report_ms * MILLISECOND
         self._shown: dict[str, Json] = {}
         self._shown_at: Instant | None = None
@@ -116,6 +123,40 @@ class Report:
 
     # -- lines for people -------------------------------------------------------------------------
 
+    def place(self) -> list[Effect]:
+        """What I am in the mesh, once that has changed; at the start, if something is missing."""
+        me, core = self._directory.me, self._voting.core
+        place = place_of(self._directory, self._vote_id)
+        before, now = self._placed, (place, me.weight, core.recall.quarantined)
+        if now == before:
+            return []
+        self._placed = now
+        match place:
+            case Place.GUEST:
+                return [
+                    _line(
+                        f"not a member of {self._mesh} yet: listening; "
+                        f"its owners take it in with demesh member set {me.name}"
+                    )
+                ]
+            case Place.STRANGE_KEY:
+                return [
+                    _line(
+                        f"{self._mesh} has another vote key of {me.name} on record: observing "
+                        "until its owner changes that (demesh member set) or puts the old one back"
+                    )
+                ]
+            case _ if core.recall.quarantined:
+                told = before == (place, me.weight, False)  # by `quarantined`, just now
+                return [] if told else [_line(f"quarantined at an earlier time: {_REPLACE}")]
+            case _ if before is None:
+                return []
+            case Place.OBSERVER:
+                return [_line(f"a member of {self._mesh} now, with weight 0: it observes")]
+            case Place.VOTER:
+                share = f"weight {me.weight} of {core.voters.total}"
+                return [_line(f"votes from epoch {core.voters.epoch} on, with {share}")]
+
     def came(self, member: Member) -> list[Effect]:
         """A device was heard."""
         return [_line(f"{member.name} of {member.owner_name} is up")]
@@ -132,8 +173,11 @@ class Report:
         return [_line(f"no decision for {since_ns // SECOND} s: repeating what is known")]
 
     def failed(self, body: OpBody, result: Result) -> list[Effect]:
-        """The ledger refused an op of mine; a claim that others made first is no news."""
-        if isinstance(body, Claim | Close):
+        """The ledger refused an op of mine; a claim that others made first is no news.
+
+        Nor is an op that is only put off.
+        """
+        if isinstance(body, Claim | Close) or not result.final:
             return []
         return [_line(f"the ledger refused a {type(body).__name__}: {result.name}")]
 
@@ -150,7 +194,7 @@ class Report:
         return [
             _line(
                 f"quarantined: a {statement.kind.name} of mine for view {statement.view} exists "
-                "that my journal lacks; this vote key votes no more and must be replaced"
+                f"that my journal lacks; {_REPLACE}"
             )
         ]
 

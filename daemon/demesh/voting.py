@@ -20,6 +20,7 @@ from demesh.membership.directory import Directory, Member
 from demesh.past import Past, entries_of, read_vote, record_of
 from demesh.ports import (
     MILLISECOND,
+    SECOND,
     CompactJournal,
     Effect,
     Fetch,
@@ -54,6 +55,10 @@ OPS_REPEATED_MAX = 64
 # Own votes and blocks in the journal before it is written anew without what is final: a few hundred
 # kilobytes, and one rewrite per some hundred blocks.
 JOURNAL_RECORDS_MAX = 1024
+
+# A device that is no member is not answered, until it has become one and does not know it yet. That
+# people wait for, so not a minute; but one that waits for weeks shall not disturb an idle mesh.
+GUEST_ASKS_EVERY = 10 * SECOND
 
 # D grows up to 32 times its floor: 8 s in a local network, 32 s in a wide one.
 DELAY_GROWTH_MAX = 32
@@ -131,6 +136,7 @@ class Voting:
         self._nonce = b""  # of my last Recall
         self._journaled = len(past.journal)
         self._compact_above = JOURNAL_RECORDS_MAX
+        self._guest_asks_at = now
         self._questions: dict[bytes, Instant] = {}  # when a member's questions are worked off
         self._handlers: dict[Kind, Callable[[View, bytes, bool, Instant], list[Effect | Told]]] = {
             Kind.PROPOSAL: self._proposal,
@@ -165,7 +171,7 @@ class Voting:
 
     def tick(self, now: Instant) -> list[Effect | Told]:
         """Time passed, or there is a new op."""
-        return self._carry(self._epochs.tick(now))
+        return self._carry(self._epochs.tick(now), now)
 
     def linked(self, now: Instant) -> list[Effect | Told]:
         """A broker is (again) there: say where I am."""
@@ -176,7 +182,7 @@ class Voting:
         """A device's connection ended, as far as a broker knows."""
         if member.voter is None:
             return []
-        return self._carry(self._epochs.receive_gone(member.voter, now))
+        return self._carry(self._epochs.receive_gone(member.voter, now), now)
 
     def repeat_ops(self) -> list[Effect]:
         """Ops that wait and that nobody else repeated, published again (R-CON-8)."""
@@ -229,7 +235,7 @@ class Voting:
         vote = read_vote(view, frame, self._directory)
         if vote is None:
             return [Reject.SENDER]
-        return self._carry(self._epochs.receive_vote(vote, now))
+        return self._carry(self._epochs.receive_vote(vote, now), now)
 
     def _proposal(
         self, view: View, frame: bytes, retained: bool, now: Instant
@@ -237,14 +243,15 @@ class Voting:
         proposal = statements.decode_proposal(view.payload)
         effects = self._epochs.receive_proposal(proposal, now)
         refused = any(isinstance(effect, consensus.Refused) for effect in effects)
-        carried = self._carry(effects)
+        carried = self._carry(effects, now)
         return carried if refused else [Proposed(proposal.block.view), *carried]
 
     def _certificate(
         self, view: View, frame: bytes, retained: bool, now: Instant
     ) -> list[Effect | Told]:
         certificate = statements.decode_certificate(view.payload)
-        return self._carry(self._epochs.receive_certificate(certificate, now, live=not retained))
+        effects = self._epochs.receive_certificate(certificate, now, live=not retained)
+        return self._carry(effects, now)
 
     def _recall(
         self, view: View, frame: bytes, retained: bool, now: Instant
@@ -286,7 +293,7 @@ class Voting:
             effects += self._epochs.receive_certificate(tip, now, live=False)
         told = (votes, answer.epoch, answer.time_s, now)
         effects += self._epochs.receive_recalled(member.voter, *told)
-        return self._carry(effects)
+        return self._carry(effects, now)
 
     def _want(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
         wanted = decode(Want, view.payload)
@@ -308,18 +315,22 @@ class Voting:
         self, view: View, frame: bytes, retained: bool, now: Instant
     ) -> list[Effect | Told]:
         answer = decode(Blocks, view.payload)
+        self._guest_asks_at = now  # somebody knows me
         blocks = [statements.decode_block(block) for block in answer.blocks]
         certificate, trail = statements.decode_final(answer.final)
         member = self._directory.member(view.sender)
         voter = member.voter if member is not None else None
-        return self._carry(self._epochs.receive_blocks(blocks, certificate, now, voter, trail))
+        effects = self._epochs.receive_blocks(blocks, certificate, now, voter, trail)
+        return self._carry(effects, now)
 
     # -- effects ----------------------------------------------------------------------------------
 
-    def _carry(self, asked: Sequence[consensus.Effect]) -> list[Effect | Told]:
+    def _carry(self, asked: Sequence[consensus.Effect], now: Instant) -> list[Effect | Told]:
         """What the core asks for, in frames and records."""
         effects: list[Effect | Told] = []
         for effect in asked:
+            if self._in_vain(effect, now):
+                continue
             match effect:
                 case consensus.Record(entry):
                     self._journaled += 1
@@ -354,6 +365,20 @@ class Voting:
                 case consensus.Refused(reason):
                     effects.append(Reject[reason.name])
         return effects
+
+    def _in_vain(self, effect: consensus.Effect, now: Instant) -> bool:
+        """R-ID-9: would nobody take it from me?"""
+        if not self._directory.guest:
+            return False
+        match effect:
+            case consensus.AskBlocks():
+                if now < self._guest_asks_at:
+                    return True
+                self._guest_asks_at = now + GUEST_ASKS_EVERY
+                return False
+            case consensus.Broadcast() | consensus.PublishTip() | consensus.StandingStill():
+                return True
+        return False
 
     def _finalized(self, final: consensus.Finalized) -> list[Effect | Told]:
         """Store what is final. Only the last block of a run has a finalization of its own."""

@@ -158,10 +158,23 @@ def test_an_op_may_be_passed_on_by_anybody() -> None:
 
 def test_its_own_publication_that_comes_back_is_no_news() -> None:
     node = node_of(0)
-    node.start(0)
+    clear(node)
+    statement = Statement(StatementKind.NULLIFY, 0, 3)
+    pen = pen_of(0)
+    vote = Vote(statement, node.me.voter or 0, pen.sign_vote(statement))
+    frame = statements.vote_frame(vote, pen.binding, pen.vote_id)
+    assert not [e for e in node.handle(Received(topic(0, "vote"), frame), 0) if e]
+    assert not node.consensus.votes_of(0) and not node.rejects
+
+
+def test_an_op_that_its_owners_tools_publish_in_its_name_is_taken_and_repeated_if_need_be() -> None:
+    node = node_of(0)
+    clear(node)
     frame = pen_of(0).op(Transfer(BARE.ids[1], 5), BARE.genesis.body.time_s + 60)
-    node.handle(Received(topic(0, "op"), frame), 0)
-    assert not list(node.application.pool) and not node.rejects
+    for _ in range(2):
+        node.handle(Received(topic(0, "op"), frame), 0)
+    assert [p.frame for p in node.application.pool] == [frame] and not node.rejects
+    assert node.voting.repeat_ops() == [Publish(topic(0, "op"), frame)]
 
 
 def test_no_vote_leaves_before_quorum_weight_answered_the_recall() -> None:

@@ -60,6 +60,11 @@ class Directory:
         self.voters = tuple(self._by_id[device] for device in places)
         self.me = self._by_id.get(self.me.id, self.me)
 
+    @property
+    def guest(self) -> bool:
+        """Is this device no member (yet)? Then nobody takes or answers what it says."""
+        return self.me.id not in self._by_id
+
     def member(self, device: bytes) -> Member | None:
         """By the id of its device key."""
         return self._by_id.get(device)
