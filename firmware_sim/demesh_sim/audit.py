@@ -191,10 +191,7 @@ def _height(book: Books) -> int:
 
 def _balances(body: GenesisBody, ledger: Ledger) -> tuple[tuple[Balance, ...], int]:
     """Money by owner, in the order of the genesis, and what the commons holds."""
-    boards = {
-        identity.device_id(device.certificate.device_key): device.certificate.name
-        for device in body.devices
-    }
+    boards = {id: member.certificate.name for id, member in ledger.members()}
     commons = 0
     held: dict[bytes, list[tuple[str, int]]] = {identity.device_id(key): [] for key in body.owners}
     for id, account in ledger.accounts():
