@@ -21,7 +21,6 @@ from demesh.membership.directory import Directory, Member
 from demesh.membership.presence import Presence
 from demesh.metering.sessions import Metering
 from demesh.metering.tariff import quote
-from demesh.news import Accused, Decided, Failed, Proposed, Told
 from demesh.passport import NodeIdentity, check_membership, self_portrait
 from demesh.past import past_of
 from demesh.ports import (
@@ -39,7 +38,7 @@ from demesh.ports import (
     Stopping,
 )
 from demesh.report import Report
-from demesh.voting import Voting
+from demesh.voting import Accused, Decided, Failed, Proposed, Told, Voting
 from demesh.wire import identity
 from demesh.wire.frame import Binding
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
