@@ -87,15 +87,15 @@ class Proved:
 # -- making ---------------------------------------------------------------------------------------
 
 
-def hand_over(block: Block, final: bytes, ledger: Ledger) -> HandOver:
+def hand_over(header: Header, final: bytes, ledger: Ledger) -> HandOver:
     """Of a closing block, what makes it final, and the ledger after it."""
     found = ledger.prove(ELECTORATE)
     assert found is not None, "a ledger has voters from its genesis on"
-    return HandOver(statements.header_of(block), final, *found)
+    return HandOver(header, final, *found)
 
 
 def prove(
-    ledger: Ledger, block: Block, final: bytes, hand_overs: Sequence[HandOver], key: bytes
+    ledger: Ledger, header: Header, final: bytes, hand_overs: Sequence[HandOver], key: bytes
 ) -> Proof | None:
     """The proof of a record in the ledger after a final block; None if there is no such record.
 
@@ -104,7 +104,6 @@ def prove(
     found = ledger.prove(key)
     if found is None:
         return None
-    header = statements.header_of(block)
     return Proof(ledger.electorate.mesh_id, tuple(hand_overs), header, final, key, *found)
 
 

@@ -21,6 +21,7 @@ from demesh.membership.directory import Directory, Member
 from demesh.membership.presence import Presence
 from demesh.metering.sessions import Metering
 from demesh.metering.tariff import quote
+from demesh.news import Accused, Decided, Failed, Proposed, Told
 from demesh.passport import NodeIdentity, check_membership, self_portrait
 from demesh.past import past_of
 from demesh.ports import (
@@ -35,10 +36,11 @@ from demesh.ports import (
     Publish,
     Received,
     Restored,
+    Sought,
     Stopping,
 )
 from demesh.report import Report
-from demesh.voting import Accused, Decided, Failed, Proposed, Told, Voting
+from demesh.voting import Voting
 from demesh.wire import identity
 from demesh.wire.frame import Binding
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
@@ -178,8 +180,8 @@ class Node:
                 self._measurement = measurement
                 effects = self._acts(self.metering.measured(measurement, now), now)
                 effects += self._acts(self.market.measured(measurement, now), now)
-            case Fetched():
-                effects = self.voting.fetched(given)
+            case Fetched() | Sought():
+                effects = self.voting.found(given)
             case Stopping():
                 self.market.stop()
                 effects = self._acts(self.metering.stop(now), now) + self._after(now)

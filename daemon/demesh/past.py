@@ -14,6 +14,7 @@ from demesh.errors import ConfigError, StorageError
 from demesh.ledger.ledger import Ledger
 from demesh.membership.directory import Directory
 from demesh.ports import Restored
+from demesh.snapshots import Checkpoint
 from demesh.wire import statements
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import GenesisBody
@@ -116,22 +117,33 @@ def past_of(mesh_id: bytes, body: GenesisBody, restored: Restored) -> Past:
         ledger = Ledger.genesis(body)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    if restored.tip is None:
+    if restored.tip is None and restored.checkpoint is None:
         tip = consensus.Tip(0, 0, body.time_s, mesh_id, None)
         return Past(standing, restored.journal, ledger, tip)
     try:
-        block = statements.decode_block(restored.tip.block)
+        header, final = last_of(restored)
         # Stored are the records that blocks changed; all others are still as founded.
         ledger = Ledger.restore((dict(ledger.records()) | dict(restored.records)).items())
-        if ledger.root != block.state_root:
-            raise ValueError(f"its records do not give the state root of block {block.height}")
-        certificate, _ = statements.decode_final(restored.tip.certificate or b"")
+        if ledger.root != header.state_root:
+            raise ValueError(f"its records do not give the state root of block {header.height}")
+        certificate = None if final is None else statements.decode_final(final)[0]
     except ValueError as error:
         raise StorageError(
             f"ledger.db: {error}; move it away and start again: blocks come back from the peers, "
             "only vouchers that nobody claimed are lost"
         ) from None
-    digest = statements.digest_of(block)
-    view = 0 if block.closing else block.view
-    tip = consensus.Tip(view, block.height, block.time_s, digest, certificate)
+    view = 0 if header.closing else header.view
+    tip = consensus.Tip(view, header.height, header.time_s, header.digest, certificate)
     return Past(standing, restored.journal, ledger, tip)
+
+
+def last_of(restored: Restored) -> tuple[statements.Header, bytes | None]:
+    """The last block, and what makes it final; None if that is a block above an adopted one.
+
+    Raises Malformed.
+    """
+    if restored.tip is not None:
+        block = statements.decode_block(restored.tip.block)
+        return statements.header_of(block), restored.tip.certificate or b""
+    adopted = decode(Checkpoint, restored.checkpoint or b"")
+    return adopted.header, None if adopted.above else adopted.final

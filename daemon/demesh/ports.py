@@ -75,11 +75,22 @@ class Fetched:
     """The answer to `Fetch`: consecutive blocks, ascending, perhaps none.
 
     `final` is what makes the last of them final, its own or that of the next block that has one.
+    If there is not even the first block, there are hand-overs and the latest checkpoint, as stored.
     """
 
     asker: bytes
     blocks: tuple[StoredBlock, ...]
     final: bytes | None = None
+    hand_overs: tuple[bytes, ...] = ()
+    checkpoint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """The answer to `SeekChunk`; None if it is not stored."""
+
+    asker: bytes
+    chunk: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ class Stopping:
     """The daemon was asked to end; last messages may still be published."""
 
 
-Input = Received | Linked | Measured | Fetched | Stopping
+Input = Received | Linked | Measured | Fetched | Sought | Stopping
 
 # -- effects: persist -----------------------------------------------------------------------------
 
@@ -121,6 +132,32 @@ class StoreBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreCheckpoint:
+    """Store a checkpoint and its chunks, by their ids.
+
+    Blocks up to the checkpoint before it, and older checkpoints, are not needed any more.
+    """
+
+    height: int
+    checkpoint: bytes
+    chunks: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Put a checkpoint in place of all blocks and records, at once; hand-overs by their heights.
+
+    Durable before anything else happens; then nothing of the turn leaves, and the node begins anew.
+    """
+
+    height: int
+    checkpoint: bytes
+    chunks: tuple[tuple[bytes, bytes], ...]
+    records: tuple[tuple[bytes, bytes], ...]
+    hand_overs: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Set or (None) delete a value in the node's own key-value store, `space` by `space`.
 
@@ -133,7 +170,7 @@ class Keep:
     urgent: bool = False
 
 
-Persist = Journal | CompactJournal | StoreBlock | Keep
+Persist = Journal | CompactJournal | StoreBlock | StoreCheckpoint | Adopt | Keep
 
 # -- effects: the rest ----------------------------------------------------------------------------
 
@@ -150,11 +187,23 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Read up to `count` stored blocks from `first_height` upwards for `asker`; see `Fetched`."""
+    """Read up to `count` stored blocks from `first_height` upwards for `asker`; see `Fetched`.
+
+    If they are gone, hand-overs from the end of `epoch` on instead.
+    """
 
     asker: bytes
     first_height: int
     count: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeekChunk:
+    """Read a chunk of a checkpoint by its id for `asker`; see `Sought`."""
+
+    asker: bytes
+    id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +223,7 @@ class Observe:
     text: str = ""
 
 
-Effect = Persist | Publish | Fetch | Actuate | Observe
+Effect = Persist | Publish | Fetch | SeekChunk | Actuate | Observe
 
 # -- interfaces -----------------------------------------------------------------------------------
 
@@ -187,6 +236,7 @@ class Restored:
     tip: StoredBlock | None = None
     records: tuple[tuple[bytes, bytes], ...] = ()
     kept: tuple[tuple[str, bytes, bytes], ...] = ()
+    checkpoint: bytes | None = None
 
 
 class Store(Protocol):
@@ -203,6 +253,15 @@ class Store(Protocol):
 
     def final(self, height: int) -> bytes | None:
         """The first stored finalization of a block at this height or above."""
+
+    def hand_overs(self, first_epoch: int = 0, count: int = -1) -> tuple[bytes, ...]:
+        """Those of closed epochs from `first_epoch` on, in order, at most `count` (-1: all)."""
+
+    def checkpoint(self) -> bytes | None:
+        """The latest one."""
+
+    def chunk(self, id: bytes) -> bytes | None:
+        """A chunk of the last two checkpoints."""
 
 
 class Device(Protocol):

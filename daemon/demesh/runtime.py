@@ -32,24 +32,23 @@ from demesh.ports import (
     MILLISECOND,
     SECOND,
     Actuate,
-    CompactJournal,
+    Adopt,
     Device,
     Effect,
     Fetch,
-    Fetched,
     Input,
     Instant,
-    Journal,
-    Keep,
     Linked,
     Measured,
     Observe,
+    Persist,
     Publish,
     Received,
+    SeekChunk,
     Stopping,
     Store,
-    StoreBlock,
 )
+from demesh.storage.answers import answered
 from demesh.transport.client import Link
 from demesh.transport.inbox import Inbox
 from demesh.transport.mqtt import MqttTransport
@@ -144,9 +143,10 @@ class Runtime:
         self._flush_at: Instant | None = None
         self._dropped = (0, 0)
         self._complain_at: Instant = 0
+        self.again = False  # a checkpoint was adopted: begin anew from what is stored
 
     async def run(self) -> None:
-        """Run until `stop` or a signal; closes the store. Raises DemeshError."""
+        """Run until `stop`, a signal, or `again`; closes the store. Raises DemeshError."""
         try:
             self._begin()
             async with asyncio.TaskGroup() as group:
@@ -191,35 +191,39 @@ class Runtime:
         effects: list[Effect] = []
         last = False
         for item in self._inbox.take(TURN_MAX):
-            effects += self._node.handle(item, time.monotonic_ns())
+            effects += (made := self._node.handle(item, time.monotonic_ns()))
             last = last or isinstance(item, Stopping)
+            self.again = any(isinstance(effect, Adopt) for effect in made)
+            if self.again:
+                break  # the node is of the past, and would go on writing where it was
         now = time.monotonic_ns()
         self._due = self._node.deadline()
-        if self._due is not None and self._due <= now:
+        if self._due is not None and self._due <= now and not self.again:
             effects += self._node.tick(now)
             self._due = self._node.deadline()
         self._execute(effects, now)
-        return last
+        return last or self.again
 
     def _execute(self, effects: Sequence[Effect], now: Instant) -> None:
         """Execute a turn's effects in order; raises StorageError (RT1)."""
         self._persist(effects, now)
+        if self.again:
+            _log.info("far behind: took over a later state from the others, beginning anew")
+            return
         for effect in effects:
             if isinstance(effect, Publish):
                 self._publish(effect)
         for effect in effects:
             if isinstance(effect, Actuate):
                 self._device.actuate(effect, now)
-            elif isinstance(effect, Fetch):
-                blocks = self._store.blocks(effect.first_height, effect.count)
-                final = self._store.final(effect.first_height + len(blocks) - 1)
-                self._inbox.put(Fetched(effect.asker, blocks, final))
+            elif isinstance(effect, Fetch | SeekChunk):
+                self._inbox.put(answered(self._store, effect))
         for effect in effects:
             if isinstance(effect, Observe):
                 self._observe(effect)
 
     def _persist(self, effects: Sequence[Effect], now: Instant) -> None:
-        kept = [e for e in effects if isinstance(e, Journal | CompactJournal | StoreBlock | Keep)]
+        kept = [effect for effect in effects if isinstance(effect, Persist)]
         if kept:
             self._store.commit(kept)
         if self._flush_at is not None and self._flush_at <= now:

@@ -7,16 +7,17 @@ blocks only once they are final, as `Decided`, and devices by their ids.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import demesh_consensus as consensus
 from demesh.application import Application
+from demesh.backfill import BLOCKS_PER_ANSWER, Leaping, Questions, answer
 from demesh.ledger.events import Enrolled
-from demesh.ledger.ledger import Applied
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
 from demesh.light import hand_over
 from demesh.membership.directory import Directory, Member
+from demesh.news import Accused, Decided, Failed, Proposed, Told
 from demesh.past import Past, entries_of, read_vote, record_of
 from demesh.ports import (
     MILLISECOND,
@@ -28,25 +29,19 @@ from demesh.ports import (
     Instant,
     Journal,
     Publish,
+    SeekChunk,
+    Sought,
     StoreBlock,
 )
 from demesh.seats import Seats
+from demesh.snapshots import take
 from demesh.wire import statements
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.messages import Blocks, OpBody, Recall, Recalled, Want
+from demesh.wire.messages import Blocks, Chunk, Leap, Recall, Recalled, Seek, Signal, Want
 from demesh.wire.schema import decode, encode
 from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator, View
-
-# Blocks given per question: with a frame of 48 KiB, about a second of a busy mesh.
-BLOCKS_PER_ANSWER = 64
-ANSWER_BYTES_MAX = 48 * 1024
-
-# Questions for blocks or votes that one member may ask at once, and how long until it may ask one
-# more: a laggard takes as long to execute an answer, a liar gets 1 MB/s out of me and no more.
-QUESTIONS_MAX = 8
-QUESTION_EVERY = 50 * MILLISECOND
 
 # Pending ops said again at a standstill, the oldest first: what waits longest is what others lack,
 # and a full pool of 2 MB from everybody would keep a mesh from ever moving again.
@@ -62,44 +57,6 @@ GUEST_ASKS_EVERY = 10 * SECOND
 
 # D grows up to 32 times its floor: 8 s in a local network, 32 s in a wide one.
 DELAY_GROWTH_MAX = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """A block is final; which device led its view, and what it did, told once."""
-
-    block: consensus.Block
-    leader: bytes
-    applied: Applied
-
-
-@dataclass(frozen=True, slots=True)
-class Accused:
-    """Two votes of one device exclude each other."""
-
-    device: bytes
-    proof: consensus.Misbehaved
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The finalized ledger refused an op of mine."""
-
-    body: OpBody
-    result: Result
-
-
-@dataclass(frozen=True, slots=True)
-class Proposed:
-    """A view's proposal was seen."""
-
-    view: int
-
-
-Told = (
-    Decided | Failed | Proposed | Reject | Accused | consensus.StandingStill | consensus.Quarantined
-)
-"""What the node makes of it: a count, a line for people, news for metering."""
 
 
 class Voting:
@@ -137,7 +94,8 @@ class Voting:
         self._journaled = len(past.journal)
         self._compact_above = JOURNAL_RECORDS_MAX
         self._guest_asks_at = now
-        self._questions: dict[bytes, Instant] = {}  # when a member's questions are worked off
+        self._questions = Questions()
+        self._leaping = Leaping(floor)
         self._handlers: dict[Kind, Callable[[View, bytes, bool, Instant], list[Effect | Told]]] = {
             Kind.PROPOSAL: self._proposal,
             Kind.VOTE: self._vote,
@@ -146,6 +104,9 @@ class Voting:
             Kind.RECALLED: self._recalled,
             Kind.WANT: self._want,
             Kind.BLOCKS: self._blocks,
+            Kind.LEAP: self._leap,
+            Kind.SEEK: self._seek,
+            Kind.CHUNK: self._chunk,
         }
 
     # -- what the node calls ----------------------------------------------------------------------
@@ -190,37 +151,17 @@ class Voting:
         unheard = self.application.pool.unheard()[:OPS_REPEATED_MAX]
         return [Publish(topic, frame) for frame in unheard]
 
-    def fetched(self, fetched: Fetched) -> list[Effect]:
-        """Answer with the longest run of blocks that fits and ends with a known finalization.
-
-        If there is none, then with all that fits and the next finalization above: the asker takes
-        such runs in parts. No run goes on beyond the end of an epoch (R-CON-12).
-        """
-        size, end = 0, 0
-        fits: list[bytes] = []
-        final: bytes | None = None
-        for stored in fetched.blocks:
-            size += len(stored.block) + len(stored.certificate or b"")
-            if size > ANSWER_BYTES_MAX and fits:
-                break
-            fits.append(stored.block)
-            if stored.certificate is not None:
-                final, end = stored.certificate, len(fits)
-                if statements.decode_block(stored.block).closing:
-                    break
-        if final is None:
-            above = (s.certificate for s in fetched.blocks[len(fits) :] if s.certificate)
-            final, end = next(above, fetched.final), len(fits)
-        if not fits or final is None:
-            return []
-        return [self._send(fetched.asker, Blocks(tuple(fits[:end]), final))]
+    def found(self, found: Fetched | Sought) -> list[Effect]:
+        """Answer who asked with what was stored."""
+        given = answer(found)
+        return [] if given is None else [self._send(found.asker, given)]
 
     def turn_ends(self) -> list[Effect]:
         """Housekeeping after all that was decided is settled."""
         self.application.drop_losers()
         if self._journaled <= self._compact_above:
             return []
-        epoch, floor = self.core.voters.epoch, self.core.tip.view
+        epoch, floor = self._epochs.floor
         self._standing = replace(self._standing, epoch=epoch, floor=floor)
         entries = [record_of(entry, self._signer) for entry in self._epochs.journal()]
         records = (self._standing.record(), *entries)
@@ -260,7 +201,7 @@ class Voting:
         asker = self._directory.member(view.sender)
         if asker is None:
             return [Reject.SENDER]
-        if not self._answers(asker.id, now):
+        if not self._questions.takes(asker.id, now):
             return [Reject.FULL]
         tip = self.core.tip.certificate
         votes = () if asker.voter is None else self.core.votes_of(asker.voter)
@@ -299,29 +240,56 @@ class Voting:
         wanted = decode(Want, view.payload)
         if wanted.first_height > self.core.tip.height:
             return []
-        if not self._answers(view.sender, now):
+        if not self._questions.takes(view.sender, now):
             return [Reject.FULL]
-        return [Fetch(view.sender, wanted.first_height, BLOCKS_PER_ANSWER)]
-
-    def _answers(self, asker: bytes, now: Instant) -> bool:
-        """May this member have another answer already?"""
-        done = max(now, self._questions.get(asker, now)) + QUESTION_EVERY
-        if done > now + QUESTIONS_MAX * QUESTION_EVERY:
-            return False
-        self._questions[asker] = done
-        return True
+        return [Fetch(view.sender, wanted.first_height, BLOCKS_PER_ANSWER, wanted.epoch)]
 
     def _blocks(
         self, view: View, frame: bytes, retained: bool, now: Instant
     ) -> list[Effect | Told]:
-        answer = decode(Blocks, view.payload)
+        given = decode(Blocks, view.payload)
         self._guest_asks_at = now  # somebody knows me
-        blocks = [statements.decode_block(block) for block in answer.blocks]
-        certificate, trail = statements.decode_final(answer.final)
-        member = self._directory.member(view.sender)
-        voter = member.voter if member is not None else None
+        blocks = [statements.decode_block(block) for block in given.blocks]
+        certificate, trail = statements.decode_final(given.final)
+        voter = self._voter(view.sender)
         effects = self._epochs.receive_blocks(blocks, certificate, now, voter, trail)
         return self._carry(effects, now)
+
+    def _leap(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+        given = decode(Leap, view.payload)
+        self._guest_asks_at = now
+        asked, ledger = self.core.catchup.asked, self.application.ledger
+        if asked is None or self._voter(view.sender) != asked:
+            return [Reject.STALE]
+        refused = self._leaping.leap(given, view.sender, ledger, self.core.tip.height)
+        return [refused] if refused else self._ask_on(view.sender, now)
+
+    def _seek(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+        sought = decode(Seek, view.payload)
+        if not self._questions.takes(view.sender, now):
+            return [Reject.FULL]
+        return [SeekChunk(view.sender, sought.chunk)]
+
+    def _chunk(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+        outcome = self._leaping.chunk(decode(Chunk, view.payload), self.core.tip.height)
+        return [outcome] if outcome else self._ask_on(view.sender, now)
+
+    def _ask_on(self, helper: bytes, now: Instant) -> list[Effect | Told]:
+        """An answer helped: ask for what comes next, and again if nothing does."""
+        self.core.catchup.ahead(self._want_more.first_height, now)
+        return [self._send(*self._leaping.next(self._want_more, helper, self._others(), now))]
+
+    @property
+    def _want_more(self) -> Want:
+        return Want(self.core.tip.height + 1, self.core.voters.epoch)
+
+    def _voter(self, device: bytes) -> int | None:
+        member = self._directory.member(device)
+        return None if member is None else member.voter
+
+    def _others(self) -> list[bytes]:
+        """The ids of all other voters."""
+        return [m.id for m in self._directory.voters if m.id != self._signer.id]
 
     # -- effects ----------------------------------------------------------------------------------
 
@@ -348,12 +316,15 @@ class Voting:
                 case consensus.Finalized():
                     effects += self._finalized(effect)
                 case consensus.AskBlocks(voter, first_height):
-                    to = self._directory.voters[voter].id
-                    effects.append(self._send(to, Want(first_height)))
+                    to, want = (
+                        self._directory.voters[voter].id,
+                        replace(self._want_more, first_height=first_height),
+                    )
+                    if question := self._leaping.again(want, to, self._others(), now):
+                        effects.append(self._send(*question))
                 case consensus.AskVotes():
                     self._nonce = self._signer.nonce()
-                    others = [m.id for m in self._directory.voters if m.id != self._signer.id]
-                    effects += [self._send(to, Recall(self._nonce)) for to in others]
+                    effects += [self._send(to, Recall(self._nonce)) for to in self._others()]
                 case consensus.Quarantined():
                     self._standing = replace(self._standing, given_up=self._signer.vote_id)
                     effects += [Journal(self._standing.record()), effect]
@@ -383,15 +354,17 @@ class Voting:
     def _finalized(self, final: consensus.Finalized) -> list[Effect | Told]:
         """Store what is final. Only the last block of a run has a finalization of its own."""
         effects: list[Effect | Told] = []
-        for digest, block in final.blocks:
+        shown = statements.encode_final(final.certificate, final.trail)
+        run = [block for _, block in final.blocks]
+        for place, (digest, block) in enumerate(final.blocks):
             applied = self.application.settle(digest)
-            last = digest == final.blocks[-1][0]
-            encoded = statements.encode_final(final.certificate, final.trail) if last else None
+            encoded = shown if block is run[-1] else None
             stored = statements.encode_block(block)
             link = None
             if encoded is not None and block.closing:
-                link = encode(hand_over(block, encoded, applied.ledger))
+                link = encode(hand_over(statements.header_of(block), encoded, applied.ledger))
             effects.append(StoreBlock(block.height, stored, encoded, applied.changes, link))
+            effects += take(applied.ledger, run[place:], shown)
             effects.append(Decided(block, self._seats.leader(block), applied))
             if any(isinstance(event, Enrolled) for event in applied.events):
                 self._seats.renew(self.application.ledger)
@@ -404,5 +377,5 @@ class Voting:
     def _publish(self, area: str, frame: bytes) -> Publish:
         return Publish(self._topics.mine(area), frame)
 
-    def _send(self, to: bytes, message: Blocks | Recall | Recalled | Want) -> Publish:
+    def _send(self, to: bytes, message: Signal) -> Publish:
         return Publish(self._topics.to(to), self._signer.seal(message))

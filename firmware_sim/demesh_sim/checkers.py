@@ -13,6 +13,8 @@ docs/protocol.md) and keep their own books. Each rule has a name, which a violat
                  only for what it notarized, and never both FINALIZE and NULLIFY in a view
     durable      a vote leaves a board only when its journal holds it
     money        all balances and escrows on a disk sum to 0; none is below its floor
+    checkpoint   all boards take the same snapshot at a height, of all records that blocks changed;
+                 an adopted one is of a block that others finalized, and has the records they had
     exposure     vouchers on a channel never sum to more than its escrow (see also `exposure`)
 """
 
@@ -26,7 +28,7 @@ from typing import Any
 
 import cbor2
 
-from demesh.ports import Instant, Persist, Publish, StoreBlock
+from demesh.ports import Adopt, Instant, Persist, Publish, StoreBlock, StoreCheckpoint
 from demesh_sim.memory_store import MemoryStore
 from demesh_sim.witness import Witness
 
@@ -99,6 +101,8 @@ class Checkers(Witness):
     ) -> None:
         self.chain: dict[int, Link] = {}
         self.checked = 0
+        self.adopted: list[tuple[int, int]] = []  # (board, height)
+        self._snapshots: dict[int, dict[bytes, bytes]] = {}
         self._run = run
         self._names = tuple(names)
         self._devices = tuple(devices)
@@ -112,8 +116,9 @@ class Checkers(Witness):
 
     def booted(self, board: int, at: Instant, store: MemoryStore) -> None:
         """A board's books begin with what its disk gave back."""
-        tip = store.tip()
-        books = self._books[board] = Books(tip.height if tip else 0)
+        tip, checkpoint = store.tip(), store.checkpoint()
+        adopted = cbor2.loads(checkpoint)[0][4] if checkpoint else 0
+        books = self._books[board] = Books(tip.height if tip else adopted)
         for key, value in store.records():
             self._write(books, board, at, key, value)
         self._balanced(books, board, at)
@@ -126,6 +131,12 @@ class Checkers(Witness):
             if isinstance(effect, StoreBlock):
                 self.checked += 1
                 self._block(board, at, effect)
+            elif isinstance(effect, StoreCheckpoint):
+                self.checked += 1
+                self._snapshot(board, at, effect)
+            elif isinstance(effect, Adopt):
+                self.checked += 1
+                self._adopt(board, at, effect)
 
     def publishing(self, board: int, at: Instant, message: Publish, store: MemoryStore) -> None:
         """Votes, proposals and vouchers on their way out."""
@@ -203,6 +214,44 @@ class Checkers(Witness):
             self._fail("certificate", board, at, f"view {view}: weight {weight} is no quorum")
         if len(signatures) != SIGNATURE_BYTES * bits.bit_count():
             self._fail("certificate", board, at, f"view {view}: signatures do not fit the bitmap")
+
+    # -- checkpoint -------------------------------------------------------------------------------
+
+    def _snapshot(self, board: int, at: Instant, effect: StoreCheckpoint) -> None:
+        """What a board's books say, and what all others said."""
+        records, books = _unpacked(effect), self._books[board]
+        if books.height == effect.height and not books.records.items() <= records.items():
+            self._fail("checkpoint", board, at, f"height {effect.height}: not what blocks changed")
+        if self._snapshots.setdefault(effect.height, records) != records:
+            self._fail("checkpoint", board, at, f"height {effect.height}: another snapshot here")
+        self._certified(board, at, effect)
+
+    def _adopt(self, board: int, at: Instant, effect: Adopt) -> None:
+        """The books of a board that leapt: those that others had at that height."""
+        if effect.height <= self._books[board].height:
+            self._fail("checkpoint", board, at, f"back to height {effect.height}")
+        self._certified(board, at, effect)
+        taken = self._snapshots.get(effect.height)
+        if dict(effect.records) != taken or _unpacked(effect) != taken:
+            self._fail("checkpoint", board, at, f"height {effect.height}: not what others had")
+        self.adopted.append((board, effect.height))
+
+    def _certified(self, board: int, at: Instant, effect: StoreCheckpoint | Adopt) -> None:
+        """Its block is the one finalized at its height, as are those above it."""
+        header, above, final, ids = cbor2.loads(effect.checkpoint)
+        linked = [header, *above]
+        names = [_hash(cbor2.dumps(each)) for each in linked]
+        for each, name in zip(linked, names, strict=True):
+            known = self.chain.get(each[4])
+            if known is not None and known.digest != name:
+                self._fail("checkpoint", board, at, f"height {each[4]}: not the finalized block")
+        if header[4] != effect.height or effect.height not in self.chain:
+            self._fail("checkpoint", board, at, f"height {effect.height}: not final anywhere")
+        last = [*linked[-1][:6], list[bytes](), *linked[-1][7:]]
+        self._certificate(board, at, cbor2.loads(final), last, names[-1])
+        listed = b"".join(id for id, _ in effect.chunks)
+        if listed != ids or any(_hash(content) != id for id, content in effect.chunks):
+            self._fail("checkpoint", board, at, f"height {effect.height}: chunks are not its own")
 
     # -- discipline, durable ----------------------------------------------------------------------
 
@@ -322,8 +371,20 @@ def stored_digest(stored: StoreBlock) -> bytes:
 def _digest(block: list[Any]) -> bytes:
     """BLAKE2b-256 of the block's deterministic CBOR, with its ops as a hash of their hashes."""
     ops = b"".join(hashlib.blake2b(op, digest_size=32).digest() for op in block[6])
-    header = [*block[:6], hashlib.blake2b(ops, digest_size=32).digest(), *block[7:]]
-    return hashlib.blake2b(cbor2.dumps(header), digest_size=32).digest()
+    return _hash(cbor2.dumps([*block[:6], _hash(ops), *block[7:]]))
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=32).digest()
+
+
+def _unpacked(effect: StoreCheckpoint | Adopt) -> dict[bytes, bytes]:
+    """Every record in the chunks of a checkpoint."""
+    records: dict[bytes, bytes] = {}
+    for _, content in effect.chunks:
+        ((*items,),) = cbor2.loads(content)
+        records |= zip(items[::2], items[1::2], strict=True)
+    return records
 
 
 def _balance(account: bytes | None) -> int:

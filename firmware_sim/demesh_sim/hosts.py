@@ -18,10 +18,10 @@ from demesh.ports import (
     MILLISECOND,
     SECOND,
     Actuate,
+    Adopt,
     Device,
     Effect,
     Fetch,
-    Fetched,
     Input,
     Instant,
     Linked,
@@ -30,8 +30,10 @@ from demesh.ports import (
     Persist,
     Publish,
     Received,
+    SeekChunk,
     Stopping,
 )
+from demesh.storage.answers import answered
 from demesh.wire.messages import Genesis
 from demesh_sim.client import Client
 from demesh_sim.heap import Alarm, Heap
@@ -196,10 +198,13 @@ class Host:
         self._count_turn()
         inputs = self._take()
         effects: list[Effect] = []
+        again = False
         for item in inputs:
-            effects += node.handle(item, now - self._zero)
+            effects += (made := node.handle(item, now - self._zero))
+            if again := any(isinstance(effect, Adopt) for effect in made):
+                break  # as the runtime does: the node is of the past
         self._due = node.deadline()
-        if self._due is not None and self._due <= now - self._zero:
+        if self._due is not None and self._due <= now - self._zero and not again:
             effects += node.tick(now - self._zero)
             self._due = node.deadline()
         self._execute(inputs, effects)
@@ -229,6 +234,11 @@ class Host:
         if lasting:
             for witness in self._witnesses:
                 witness.persisted(self.index, now, lasting, self.store)
+        if any(isinstance(effect, Adopt) for effect in lasting):
+            self.client.leave()
+            self._off()
+            self.boot()
+            return
         for effect in effects:
             if isinstance(effect, Publish):
                 for witness in self._witnesses:
@@ -237,10 +247,8 @@ class Host:
         for effect in effects:
             if isinstance(effect, Actuate):
                 self.member.device.actuate(effect, now)
-            elif isinstance(effect, Fetch):
-                blocks = self.store.blocks(effect.first_height, effect.count)
-                final = self.store.final(effect.first_height + len(blocks) - 1)
-                self._own.append(Fetched(effect.asker, blocks, final))
+            elif isinstance(effect, Fetch | SeekChunk):
+                self._own.append(answered(self.store, effect))
         for effect in effects:
             if isinstance(effect, Observe):
                 for witness in self._witnesses:

@@ -16,11 +16,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random
 
-from demesh.ports import CompactJournal, Journal, Keep, Persist, Restored, StoreBlock, StoredBlock
+from demesh.ports import (
+    Adopt,
+    CompactJournal,
+    Journal,
+    Keep,
+    Persist,
+    Restored,
+    StoreBlock,
+    StoreCheckpoint,
+    StoredBlock,
+)
 from demesh.storage import frames
 from demesh.storage.frames import MAGIC, SALT_BYTES
+from demesh.storage.store import is_urgent
 
 Step = Callable[[], None]
+Rows = StoreBlock | StoreCheckpoint | Adopt | Keep
 
 SALT = bytes(SALT_BYTES)  # a real file draws its own; here equal runs have equal bytes
 EMPTY_JOURNAL = MAGIC + SALT
@@ -34,9 +46,11 @@ class MemoryStore:
         self.syncs = 0
         self.bytes_synced = 0
         self._turn: tuple[Persist, ...] = ()  # begun, not finished
-        self._pending: list[StoreBlock | Keep] = []  # the open transaction
+        self._pending: list[Rows] = []  # the open transaction
         self._blocks: dict[int, StoredBlock] = {}
         self._hand_overs: dict[int, bytes] = {}
+        self._checkpoints: dict[int, bytes] = {}
+        self._chunks: dict[bytes, tuple[int, bytes]] = {}
         self._records: dict[bytes, bytes] = {}
         self._kept: dict[tuple[str, bytes], bytes] = {}
         self._top = 0
@@ -52,6 +66,7 @@ class MemoryStore:
             tip=self.tip(),
             records=self.records(),
             kept=tuple((space, key, value) for (space, key), value in sorted(self._kept.items())),
+            checkpoint=self.checkpoint(),
         )
 
     def commit(self, effects: Sequence[Persist]) -> None:
@@ -85,9 +100,19 @@ class MemoryStore:
         """The committed block of greatest height."""
         return self._blocks.get(self._top)
 
-    def hand_overs(self) -> tuple[bytes, ...]:
-        """Those of all closed epochs, in order; committed ones."""
-        return tuple(hand_over for _, hand_over in sorted(self._hand_overs.items()))
+    def hand_overs(self, first_epoch: int = 0, count: int = -1) -> tuple[bytes, ...]:
+        """Those of closed epochs from `first_epoch` on, in order, at most `count`; committed."""
+        found = [hand_over for _, hand_over in sorted(self._hand_overs.items())][first_epoch:]
+        return tuple(found if count < 0 else found[:count])
+
+    def checkpoint(self) -> bytes | None:
+        """The latest one that is committed."""
+        return self._checkpoints[max(self._checkpoints)] if self._checkpoints else None
+
+    def chunk(self, id: bytes) -> bytes | None:
+        """A committed chunk of the last two checkpoints."""
+        found = self._chunks.get(id)
+        return None if found is None else found[1]
 
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """The committed records of the ledger, by key."""
@@ -105,9 +130,7 @@ class MemoryStore:
         assert not self._turn, "a turn is under way"
         self._turn = tuple(effects)
         return any(
-            isinstance(effect, Journal | CompactJournal)
-            or (isinstance(effect, Keep) and effect.urgent)
-            for effect in effects
+            isinstance(effect, Journal | CompactJournal) or is_urgent(effect) for effect in effects
         )
 
     def finish(self) -> None:
@@ -143,7 +166,7 @@ class MemoryStore:
     def _steps(self) -> list[Step]:
         turn = self._turn
         compacts = any(isinstance(effect, CompactJournal) for effect in turn)
-        urgent = compacts or any(isinstance(effect, Keep) and effect.urgent for effect in turn)
+        urgent = compacts or any(is_urgent(effect) for effect in turn)
         steps: list[Step] = []
         if not compacts and self._appended():
             steps.append(self._append)
@@ -164,7 +187,7 @@ class MemoryStore:
         self.bytes_synced += len(frame)
 
     def _write(self) -> None:
-        self._pending += [e for e in self._turn if isinstance(e, StoreBlock | Keep)]
+        self._pending += [e for e in self._turn if isinstance(e, Rows)]
 
     def _compact(self) -> None:
         whole: tuple[bytes, ...] = ()
@@ -177,8 +200,12 @@ class MemoryStore:
         self.syncs += 1
         self.bytes_synced += len(self.journal)
 
-    def _apply(self, effect: StoreBlock | Keep) -> None:
-        if isinstance(effect, StoreBlock):
+    def _apply(self, effect: Rows) -> None:
+        if isinstance(effect, StoreCheckpoint):
+            self._put_checkpoint(effect)
+        elif isinstance(effect, Adopt):
+            self._adopt(effect)
+        elif isinstance(effect, StoreBlock):
             height, block, certificate = effect.height, effect.block, effect.certificate
             before = self._blocks.get(height)
             if certificate is None and before is not None and before.block == block:
@@ -196,6 +223,26 @@ class MemoryStore:
             self._kept.pop((effect.space, effect.key), None)
         else:
             self._kept[effect.space, effect.key] = effect.value
+
+    def _put_checkpoint(self, effect: StoreCheckpoint) -> None:
+        before = max((height for height in self._checkpoints if height < effect.height), default=0)
+        self._add_checkpoint(effect)
+        if before:
+            self._checkpoints = {h: c for h, c in self._checkpoints.items() if h >= before}
+            self._chunks = {id: c for id, c in self._chunks.items() if c[0] >= before}
+            self._blocks = {h: b for h, b in self._blocks.items() if h > before}
+
+    def _adopt(self, effect: Adopt) -> None:
+        for table in (self._blocks, self._checkpoints, self._chunks):
+            table.clear()
+        self._top = 0
+        self._add_checkpoint(effect)
+        self._records = dict(effect.records)
+        self._hand_overs.update(effect.hand_overs)
+
+    def _add_checkpoint(self, effect: StoreCheckpoint | Adopt) -> None:
+        self._checkpoints[effect.height] = effect.checkpoint
+        self._chunks.update((id, (effect.height, content)) for id, content in effect.chunks)
 
 
 # -- the journal's format, with the salt of this store ---------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from demesh import light
+from demesh import light, snapshots
 from demesh.ledger import events, proof, state
 from demesh.ledger.events import Cause
 from demesh.ledger.state import Result
@@ -174,7 +174,7 @@ def test_enumerations_are_listed_with_their_numbers(enum: type[IntEnum]) -> None
 def described() -> dict[str, type]:
     """What is sent, shown, or hashed into the state root, by the name in the document."""
     found = {}
-    for module in (messages, statements, state, proof, light):
+    for module in (messages, statements, state, proof, light, snapshots):
         for name, cls in vars(module).items():
             own = isinstance(cls, type) and cls.__module__ == module.__name__
             if own and is_dataclass(cls) and cls not in (state.Mark, light.Proved):

@@ -94,7 +94,7 @@ class Story:
         )
         assert block.closing or not trail
         shown = final(electorate, block, range(view + 1, view + 1 + trail))
-        link = hand_over(block, shown, self.ledger) if block.closing else None
+        link = hand_over(statements.header_of(block), shown, self.ledger) if block.closing else None
         self.blocks.append(block)
         self.finals.append(shown)
         if link is not None:
@@ -117,6 +117,6 @@ class Story:
     def proof(self, key: bytes) -> Proof:
         """What a device with this ledger would show."""
         before = [link for link in self.hand_overs if link.header.epoch < self.block.epoch]
-        found = prove(self.ledger, self.block, self.finals[-1], before, key)
+        found = prove(self.ledger, statements.header_of(self.block), self.finals[-1], before, key)
         assert found is not None
         return found

@@ -339,7 +339,16 @@ def test_a_record_of_an_earlier_state_fails_under_a_later_block() -> None:
 
 
 def test_there_is_no_proof_of_what_is_not_there() -> None:
-    assert prove(STORY.ledger, STORY.block, STORY.finals[-1], (), ACCOUNTS + bytes(16)) is None
+    assert (
+        prove(
+            STORY.ledger,
+            statements.header_of(STORY.block),
+            STORY.finals[-1],
+            (),
+            ACCOUNTS + bytes(16),
+        )
+        is None
+    )
 
 
 def test_the_voters_of_the_story_are_those_it_tells_of() -> None:

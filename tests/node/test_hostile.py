@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
+from demesh.backfill import QUESTION_EVERY, QUESTIONS_MAX
 from demesh.ports import Effect, Fetch, Fetched, StoredBlock
-from demesh.voting import QUESTION_EVERY, QUESTIONS_MAX
 from demesh.wire import statements
 from demesh.wire.frame import seal_statement
 from demesh.wire.identity import signer as sign_with
@@ -132,12 +132,12 @@ def test_one_member_gets_only_so_many_answers_at_once() -> None:
     assert victim.node.consensus.tip.height > 0
     pen, given = liar.signer(boot=1_000), 0
     for _ in range(100):
-        for message in (Want(1), Recall(bytes(8))):
+        for message in (Want(1, 0), Recall(bytes(8))):
             frame = pen.seal(message)
             given += answers(street.give(victim, liar.topics.to(victim.id), frame))
     assert given == QUESTIONS_MAX
     street.now += QUESTION_EVERY
-    frame = pen.seal(Want(1))
+    frame = pen.seal(Want(1, 0))
     assert answers(street.give(victim, liar.topics.to(victim.id), frame)) == 1
 
 
@@ -162,7 +162,7 @@ def test_blocks_too_many_for_one_answer_are_given_in_parts() -> None:
     tip = statements.encode_final(voting.core.tip.certificate, ())
     stored = [StoredBlock(height, bytes(40_000), None) for height in (1, 2)]
     stored.append(StoredBlock(3, bytes(40_000), tip))
-    (sent,) = voting.fetched(Fetched(street.bare.ids[1], tuple(stored)))
+    (sent,) = voting.found(Fetched(street.bare.ids[1], tuple(stored)))
     assert 40_000 < len(sent.payload) < 65_536
 
 

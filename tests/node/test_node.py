@@ -88,7 +88,7 @@ def clear(node: Node, now: int = 0) -> list[Effect]:
         (topic(1, "vote"), b"\x00garbage", "SHAPE"),
         (topic(1, "op"), b"", "SIZE"),
         (topic(1, "vote"), pen_of(1).op(Transfer(BARE.ids[0], 5), 2_000_000_000), "TOPIC"),
-        (direct(2, 0), pen_of(1).seal(Want(1)), "TOPIC"),
+        (direct(2, 0), pen_of(1).seal(Want(1, 0)), "TOPIC"),
         ("demesh/1/elsewhere/vote/x", b"", "TOPIC"),
         (topic(1, "op"), pen_of(1).op(Transfer(BARE.ids[0], 5), 1), "STALE"),
         (direct(1, 0), pen_of(1).seal(Recalled(bytes(8), (), b"", 0, 0)), "STALE"),
@@ -267,7 +267,7 @@ def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
         if isinstance(e, Publish) and e.topic == topic(1, "card")
     )
     node.handle(Received(topic(1, "card"), frame), 0)
-    node.handle(Received(direct(1, 0), pen.seal(Want(9))), 0)
+    node.handle(Received(direct(1, 0), pen.seal(Want(9, 0))), 0)
     node.handle(Received(topic(1, "gone"), b"4"), 0)
     assert node.presence.is_up(BARE.ids[1])
     node.handle(Received(topic(1, "gone"), b"5"), 0)

@@ -81,6 +81,15 @@ class RecordingStore:
         found = (b.certificate for b in self.held if b.height >= height and b.certificate)
         return next(found, None)
 
+    def hand_overs(self, first_epoch: int = 0, count: int = -1) -> tuple[bytes, ...]:
+        return ()
+
+    def checkpoint(self) -> bytes | None:
+        return None
+
+    def chunk(self, id: bytes) -> bytes | None:
+        return None
+
     def flush(self) -> None:
         self.flushed += 1
         self.pending = False

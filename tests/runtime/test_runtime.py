@@ -170,7 +170,7 @@ async def test_a_device_that_cannot_be_read_is_told_once_and_read_again(
 async def test_a_fetch_is_answered_from_the_store() -> None:
     shell = Shell()
     shell.store.held = (StoredBlock(4, b"b4", None), StoredBlock(5, b"b5", b"c5"))
-    shell.node.on = on_messages([Fetch(b"asker", 4, 1)])
+    shell.node.on = on_messages([Fetch(b"asker", 4, 1, 0)])
 
     async def scenario() -> None:
         shell.send(b"in")

@@ -197,6 +197,6 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     reopened(tmp_path)
     with sqlite3.connect(tmp_path / "ledger.db") as link:
-        link.execute("PRAGMA user_version = 3")
-    with pytest.raises(StorageError, match="format 3, this demesh knows 2"):
+        link.execute("PRAGMA user_version = 4")
+    with pytest.raises(StorageError, match="format 4, this demesh knows 3"):
         FileStore(tmp_path, MESH)

@@ -30,8 +30,10 @@ from demesh.wire.messages import (
     Ack,
     Blocks,
     Card,
+    Chunk,
     End,
     EndReason,
+    Leap,
     Offer,
     Op,
     OpType,
@@ -39,6 +41,7 @@ from demesh.wire.messages import (
     Recall,
     Refusal,
     Refuse,
+    Seek,
     Tariff,
     Tier,
     Transfer,
@@ -85,7 +88,8 @@ OFFER = Offer(
     2000,
     2000,
 )
-VOTE_PAYLOAD = b"\x84\x01\x00\x18\x2a" + bstr(DIGEST)  # [NOTARIZE, epoch 0, view 42, digest]
+# [NOTARIZE, epoch 0, view 42, digest, rules version 1]
+VOTE_PAYLOAD = b"\x85\x01\x00\x18\x2a" + bstr(DIGEST) + b"\x01"
 
 STATEMENTS: dict[Kind, bytes] = {
     Kind.PROPOSAL: b"\x80",
@@ -114,8 +118,11 @@ SIGNALS: dict[Kind, bytes] = {
     Kind.END: encode(End(ID, EndReason.DONE, 12)),
     Kind.RECALL: encode(Recall(NONCE)),
     Kind.RECALLED: b"\x80",
-    Kind.WANT: encode(Want(17)),
+    Kind.WANT: encode(Want(17, 2)),
     Kind.BLOCKS: encode(Blocks((b"block",), b"certificate")),
+    Kind.LEAP: encode(Leap((b"hand-over",), b"checkpoint")),
+    Kind.SEEK: encode(Seek(DIGEST)),
+    Kind.CHUNK: encode(Chunk(b"content")),
 }
 
 
@@ -277,7 +284,7 @@ def _replays(ack: bytes) -> list[tuple[str, bytes, Reject | None]]:
         ("which does not move the window", ack_with(101), None),
         ("the next boot", signal(Kind.ACK, SIGNALS[Kind.ACK], 6, 0), None),
         ("the boot before", ack_with(102), Reject.REPLAY),
-        ("boot and sequence of 8 bytes", signal(Kind.WANT, encode(Want(1)), 2**63, 2**63), None),
+        ("boot and sequence of 8 bytes", signal(Kind.WANT, encode(Want(1, 0)), 2**63, 2**63), None),
     ]
 
 

@@ -12,13 +12,14 @@ from demesh.cli.run import read_genesis
 from demesh.errors import ProofError, StorageError
 from demesh.ledger import state
 from demesh.ledger.ledger import Ledger
-from demesh.past import past_of
-from demesh.ports import Restored, StoredBlock
+from demesh.past import last_of, past_of
+from demesh.ports import Restored
 from demesh.report import credits_text
 from demesh.storage.sqlite import Reader
-from demesh.wire import identity, statements
+from demesh.wire import identity
 from demesh.wire.messages import Genesis, GenesisBody
 from demesh.wire.schema import Malformed, decode, encode
+from demesh.wire.statements import Header
 
 # An epoch of 8 voters takes 1.5 kB of it, one of 128 voters 16 kB: room for 4,000 epochs of those.
 PROOF_BYTES_MAX = 64 * 1024 * 1024
@@ -47,11 +48,10 @@ def prove(arguments: argparse.Namespace) -> int:
 
 def _proof(arguments: argparse.Namespace) -> light.Proof:
     genesis, mesh = read_genesis(arguments.genesis)
-    ledger, tip, hand_overs = _stored(arguments.data, genesis, mesh)
+    ledger, header, final, hand_overs = _stored(arguments.data, genesis, mesh)
     key, what = _wanted(ledger, genesis.body.commons, arguments)
-    block = statements.decode_block(tip.block)
-    before = [link for link in hand_overs if link.header.epoch < block.epoch]
-    proof = light.prove(ledger, block, tip.certificate or b"", before, key)
+    before = [link for link in hand_overs if link.header.epoch < header.epoch]
+    proof = light.prove(ledger, header, final, before, key)
     if proof is None:
         raise ProofError(f"{arguments.data}: there is no {what} in the ledger")
     return proof
@@ -59,22 +59,28 @@ def _proof(arguments: argparse.Namespace) -> light.Proof:
 
 def _stored(
     folder: Path, genesis: Genesis, mesh: bytes
-) -> tuple[Ledger, StoredBlock, list[light.HandOver]]:
-    """Ledger, last block and hand-overs of a data folder, all of one moment."""
+) -> tuple[Ledger, Header, bytes, list[light.HandOver]]:
+    """Ledger, last block with what makes it final, and hand-overs of a folder, of one moment."""
     path = folder / "ledger.db"
     database = Reader(path, mesh)
     try:
-        tip, stored, records = database.tip(), database.hand_overs(), database.records()
+        stored = Restored(
+            tip=database.tip(), records=database.records(), checkpoint=database.checkpoint()
+        )
+        links = database.hand_overs()
     finally:
         database.close()
-    if tip is None:
+    if stored.tip is None and stored.checkpoint is None:
         raise ProofError(f"{folder}: no block is final yet; there is nothing to prove")
+    ledger = past_of(mesh, genesis.body, stored).ledger
     try:
-        hand_overs = [decode(light.HandOver, link) for link in stored]
+        hand_overs = [decode(light.HandOver, link) for link in links]
     except Malformed as error:
         raise StorageError(f"{path}: a hand-over is damaged: {error}") from None
-    ledger = past_of(mesh, genesis.body, Restored(tip=tip, records=records)).ledger
-    return ledger, tip, hand_overs
+    header, final = last_of(stored)
+    if final is None:
+        raise ProofError(f"{folder}: the device is catching up; try again in a minute")
+    return ledger, header, final, hand_overs
 
 
 def _wanted(ledger: Ledger, commons: bytes, arguments: argparse.Namespace) -> tuple[bytes, str]:

@@ -45,7 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
     factory = find_driver(config.device.driver, str(path))
     if arguments.check_config:
         return _report_check(path, config)
-    asyncio.run(_open(path, config, factory).run())
+    again = True
+    while again:
+        runtime = _open(path, config, factory)
+        asyncio.run(runtime.run())
+        again = runtime.again
     return 0
 
 

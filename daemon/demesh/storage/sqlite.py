@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from demesh.errors import ConfigError, StorageError
-from demesh.ports import Keep, StoreBlock, StoredBlock
+from demesh.ports import Adopt, Keep, StoreBlock, StoreCheckpoint, StoredBlock
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = """
 CREATE TABLE mesh (id BLOB NOT NULL);
 CREATE TABLE blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL, certificate BLOB);
 CREATE TABLE hand_overs (height INTEGER PRIMARY KEY, hand_over BLOB NOT NULL);
+CREATE TABLE checkpoints (height INTEGER PRIMARY KEY, checkpoint BLOB NOT NULL);
+CREATE TABLE chunks (id BLOB PRIMARY KEY, height INTEGER NOT NULL, content BLOB NOT NULL);
 CREATE TABLE records (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE kept (space TEXT, key BLOB, value BLOB NOT NULL, PRIMARY KEY (space, key))
     WITHOUT ROWID;
@@ -33,6 +35,11 @@ INSERT INTO blocks VALUES (?, ?, ?) ON CONFLICT (height) DO UPDATE SET
     certificate = CASE WHEN excluded.certificate IS NULL AND block = excluded.block
                        THEN certificate ELSE excluded.certificate END,
     block = excluded.block
+"""
+
+# A chunk that two checkpoints share stays as long as the later one.
+PUT_CHUNK = """
+INSERT INTO chunks VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE SET height = excluded.height
 """
 
 HINTS = {
@@ -85,11 +92,22 @@ class Reader:
         )
         return found[0][0] if found else None
 
-    def hand_overs(self) -> tuple[bytes, ...]:
-        """Those of all closed epochs, in order."""
-        return tuple(
-            row[0] for row in self._rows("SELECT hand_over FROM hand_overs ORDER BY height")
+    def hand_overs(self, first_epoch: int = 0, count: int = -1) -> tuple[bytes, ...]:
+        """Those of closed epochs from `first_epoch` on, in order, at most `count` (-1: all)."""
+        rows = self._rows(
+            "SELECT hand_over FROM hand_overs ORDER BY height LIMIT ? OFFSET ?", count, first_epoch
         )
+        return tuple(row[0] for row in rows)
+
+    def checkpoint(self) -> bytes | None:
+        """The latest one."""
+        found = self._rows("SELECT checkpoint FROM checkpoints ORDER BY height DESC LIMIT 1")
+        return found[0][0] if found else None
+
+    def chunk(self, id: bytes) -> bytes | None:
+        """A chunk of the last two checkpoints."""
+        found = self._rows("SELECT content FROM chunks WHERE id = ?", id)
+        return found[0][0] if found else None
 
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """The ledger's records by key."""
@@ -152,16 +170,21 @@ class Database(Reader):
         """Something is written that a power cut would take back."""
         return self._link.in_transaction
 
-    def write(self, effects: Sequence[StoreBlock | Keep]) -> None:
+    def write(self, effects: Sequence[StoreBlock | StoreCheckpoint | Adopt | Keep]) -> None:
         """Write without making durable; raises StorageError."""
         with self._guarded():
             if not self._link.in_transaction:
                 self._link.execute("BEGIN IMMEDIATE")
             for effect in effects:
-                if isinstance(effect, StoreBlock):
-                    self._put_block(effect)
-                else:
-                    self._put_kept(effect)
+                match effect:
+                    case StoreBlock():
+                        self._put_block(effect)
+                    case StoreCheckpoint():
+                        self._put_checkpoint(effect)
+                    case Adopt():
+                        self._adopt(effect)
+                    case Keep():
+                        self._put_kept(effect)
 
     def commit(self) -> None:
         """Make everything written durable, with one sync; raises StorageError."""
@@ -184,6 +207,31 @@ class Database(Reader):
                 self._link.execute("DELETE FROM records WHERE key = ?", (key,))
             else:
                 self._link.execute("REPLACE INTO records VALUES (?, ?)", (key, value))
+
+    def _put_checkpoint(self, effect: StoreCheckpoint) -> None:
+        """Make the one before it the oldest."""
+        height, execute = effect.height, self._link.execute
+        (before,) = execute(
+            "SELECT max(height) FROM checkpoints WHERE height < ?", (height,)
+        ).fetchone()
+        self._add_checkpoint(effect)
+        if before is not None:
+            execute("DELETE FROM checkpoints WHERE height < ?", (before,))
+            execute("DELETE FROM chunks WHERE height < ?", (before,))
+            execute("DELETE FROM blocks WHERE height <= ?", (before,))
+
+    def _adopt(self, effect: Adopt) -> None:
+        for table in ("blocks", "records", "checkpoints", "chunks"):
+            self._link.execute(f"DELETE FROM {table}")
+        self._add_checkpoint(effect)
+        self._link.executemany("INSERT INTO records VALUES (?, ?)", effect.records)
+        self._link.executemany("REPLACE INTO hand_overs VALUES (?, ?)", effect.hand_overs)
+
+    def _add_checkpoint(self, effect: StoreCheckpoint | Adopt) -> None:
+        place = (effect.height, effect.checkpoint)
+        self._link.execute("REPLACE INTO checkpoints VALUES (?, ?)", place)
+        chunks = [(id, effect.height, content) for id, content in effect.chunks]
+        self._link.executemany(PUT_CHUNK, chunks)
 
     def _put_kept(self, effect: Keep) -> None:
         place = (effect.space, effect.key)

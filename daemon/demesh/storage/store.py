@@ -17,7 +17,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from demesh.errors import StorageError, TemporaryError
-from demesh.ports import CompactJournal, Journal, Keep, Persist, Restored, StoreBlock, StoredBlock
+from demesh.ports import (
+    Adopt,
+    CompactJournal,
+    Journal,
+    Keep,
+    Persist,
+    Restored,
+    StoreBlock,
+    StoreCheckpoint,
+    StoredBlock,
+)
 from demesh.storage.journal import VoteJournal
 from demesh.storage.sqlite import Database
 
@@ -49,26 +59,29 @@ class FileStore:
             tip=self._database.tip(),
             records=self._database.records(),
             kept=self._database.kept(),
+            checkpoint=self._database.checkpoint(),
         )
 
     def commit(self, effects: Sequence[Persist]) -> None:
         """A turn's effects: journal and urgent ones durable on return; raises StorageError."""
         records: list[bytes] = []
         compacted = False
-        rows: list[StoreBlock | Keep] = []
+        rows: list[StoreBlock | StoreCheckpoint | Adopt | Keep] = []
+        urgent = False
         for effect in effects:
             match effect:
                 case Journal(record):
                     records.append(record)
                 case CompactJournal(whole):
                     records, compacted = list(whole), True
-                case StoreBlock() | Keep():
+                case StoreBlock() | StoreCheckpoint() | Adopt() | Keep():
                     rows.append(effect)
+                    urgent = urgent or is_urgent(effect)
         if records and not compacted:
             self._journal.append(records)
         if rows:
             self._database.write(rows)
-        if compacted or any(isinstance(row, Keep) and row.urgent for row in rows):
+        if compacted or urgent:
             self._database.commit()
         if compacted:
             self._journal.compact(records)
@@ -85,6 +98,18 @@ class FileStore:
         """The first stored finalization of a block at this height or above; StorageError."""
         return self._database.final(height)
 
+    def hand_overs(self, first_epoch: int = 0, count: int = -1) -> tuple[bytes, ...]:
+        """Those of closed epochs from `first_epoch` on, at most `count` (-1: all); StorageError."""
+        return self._database.hand_overs(first_epoch, count)
+
+    def checkpoint(self) -> bytes | None:
+        """The latest one; raises StorageError."""
+        return self._database.checkpoint()
+
+    def chunk(self, id: bytes) -> bytes | None:
+        """A chunk of the last two checkpoints; raises StorageError."""
+        return self._database.chunk(id)
+
     def close(self) -> None:
         """Make everything durable and give the folder free; raises StorageError."""
         try:
@@ -92,6 +117,11 @@ class FileStore:
             self._database.close()
         finally:
             os.close(self._lock)
+
+
+def is_urgent(effect: Persist) -> bool:
+    """Must the database be durable before anything of this turn is published?"""
+    return isinstance(effect, Adopt) or (isinstance(effect, Keep) and effect.urgent)
 
 
 def _take(folder: Path) -> int:

@@ -29,6 +29,9 @@ class Kind(IntEnum):
     RECALLED = 22
     WANT = 23
     BLOCKS = 24
+    LEAP = 25
+    SEEK = 26
+    CHUNK = 27
 
 
 FIRST_SIGNAL = 16
@@ -49,6 +52,9 @@ KIND_BYTES_MAX: dict[Kind, int] = {
     Kind.RECALLED: 20 * 1024,
     Kind.WANT: 256,
     Kind.BLOCKS: FRAME_BYTES_MAX,
+    Kind.LEAP: FRAME_BYTES_MAX,
+    Kind.SEEK: 256,
+    Kind.CHUNK: 33 * 1024,
 }
 """Largest frame of each kind, in bytes, envelope included."""
 

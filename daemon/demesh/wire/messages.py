@@ -308,9 +308,10 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Ask for finalized blocks from this height upwards (R-CON-12)."""
+    """Ask for finalized blocks from this height upwards (R-CON-12), being in this epoch."""
 
     first_height: U53
+    epoch: U32
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +320,28 @@ class Blocks:
 
     blocks: Annotated[tuple[Annotated[bytes, Bounds(1, 60_000)], ...], Bounds(1, 64)]
     final: Annotated[bytes, Bounds(1, 26_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Leap:
+    """Hand-overs from the asker's epoch on; with the last of them a checkpoint, else empty."""
+
+    hand_overs: Annotated[tuple[Annotated[bytes, Bounds(1, 49_152)], ...], Bounds(0, 256)]
+    checkpoint: Annotated[bytes, Bounds(0, 60_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Seek:
+    """Ask for a chunk of a checkpoint by its id."""
+
+    chunk: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The chunk that was asked for."""
+
+    content: Annotated[bytes, Bounds(1, 32_768)]
 
 
 # -- genesis --------------------------------------------------------------------------------------
@@ -380,7 +403,12 @@ MESSAGE_OF_KIND: dict[Kind, type] = {
     Kind.RECALLED: Recalled,
     Kind.WANT: Want,
     Kind.BLOCKS: Blocks,
+    Kind.LEAP: Leap,
+    Kind.SEEK: Seek,
+    Kind.CHUNK: Chunk,
 }
 """The payload class of every kind but the consensus statements."""
 
-Signal = Accept | Ack | Refuse | Reading | End | Recall | Recalled | Want | Blocks
+Signal = (
+    Accept | Ack | Refuse | Reading | End | Recall | Recalled | Want | Blocks | Leap | Seek | Chunk
+)

@@ -33,6 +33,9 @@ KINDS_OF_AREA: dict[str, frozenset[Kind]] = {
             Kind.RECALLED,
             Kind.WANT,
             Kind.BLOCKS,
+            Kind.LEAP,
+            Kind.SEEK,
+            Kind.CHUNK,
         }
     ),
 }

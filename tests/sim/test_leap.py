@@ -1,0 +1,179 @@
+"""Boards that were away for longer than anybody keeps blocks: what they come back by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from demesh import snapshots
+from demesh.backfill import answer
+from demesh.node import Node
+from demesh.ports import MILLISECOND, Effect, Fetched, Sought
+from demesh.snapshots import Checkpoint
+from demesh.wire.messages import Chunk, Leap, Signal
+from demesh.wire.schema import decode, encode
+from demesh_sim.memory_store import MemoryStore
+from sim.reform import Reform
+
+EVERY = 16  # instead of 1,024: a mesh of four makes two of these in some seconds
+
+
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "EVERY", EVERY)
+
+
+def adoptions(reform: Reform) -> list[tuple[int, int]]:
+    """(board, height) of every checkpoint that was adopted."""
+    return reform.swarm.checkers.adopted
+
+
+def come_back(reform: Reform, board: int) -> None:
+    """Switch a board on again; what the broker had queued for it is lost."""
+    reform.swarm.network.restart_broker(100 * MILLISECOND)
+    reform.swarm.hosts[board].boot()
+
+
+def test_a_board_that_was_away_for_longer_than_blocks_are_kept_adopts_a_checkpoint() -> None:
+    reform = Reform(21, every_ms=60, until_s=20)
+    reform.run(4)
+    host = reform.swarm.hosts[2]
+    host.crash()
+    away_from = reform.swarm.report().heights[2]
+    reform.run(15)
+    assert reform.swarm.report().blocks > away_from + 4 * EVERY
+    assert not reform.swarm.hosts[0].store.blocks(away_from + 1, 1), "nobody has its blocks"
+    come_back(reform, 2)
+    reform.run(45)
+    reform.check_whole()
+    ((board, height),) = adoptions(reform)
+    assert board == 2 and height > away_from + EVERY and height % EVERY == 0
+
+
+def test_blocks_are_kept_back_to_the_last_checkpoint_but_one_and_no_further() -> None:
+    reform = Reform(22, every_ms=60, until_s=10)
+    reform.run(30)
+    reform.check_whole()
+    assert not adoptions(reform)
+    top = reform.swarm.report().blocks
+    assert top > 3 * EVERY
+    oldest = (top // EVERY - 1) * EVERY + 1
+    for host in reform.swarm.hosts:
+        (first,) = host.store.blocks(oldest, 1)
+        assert first.height == oldest and not host.store.blocks(oldest - 1, 1)
+        assert len(host.store.blocks(oldest, 1000)) == top - oldest + 1 < 2 * EVERY
+
+
+def test_a_board_comes_back_through_epochs_that_it_slept_through() -> None:
+    reform = Reform(23, observers=1, every_ms=100, until_s=60)
+    reform.run(5)
+    host = reform.swarm.hosts[2]
+    host.crash()
+    for at_s, board, weight in ((8, 4, 1), (12, 0, 0), (16, 0, 1)):
+        reform.run(at_s)
+        reform.want(board, weight)
+    reform.run(36)
+    come_back(reform, 2)
+    reform.run(80)
+    reform.check_whole()
+    assert [board for board, _ in adoptions(reform)] == [2]
+    assert host.store.hand_overs() and len(host.store.hand_overs()) == reform.epochs()[0]
+
+
+def test_a_device_with_nothing_but_its_keys_and_the_genesis_comes_in_by_a_checkpoint() -> None:
+    reform = Reform(24, observers=1, every_ms=80, until_s=50)
+    fresh = reform.swarm.hosts[4]
+    reform.run(3)
+    fresh.crash()
+    fresh.store = MemoryStore()
+    reform.run(10)
+    reform.want(3, 2)
+    reform.run(30)
+    come_back(reform, 4)
+    reform.run(70)
+    reform.check_whole()
+    assert [board for board, _ in adoptions(reform)] == [4]
+
+
+def test_a_voter_that_lost_its_ledger_but_not_its_journal_leaps_and_votes_on() -> None:
+    reform = Reform(25, every_ms=60, until_s=40)
+    reform.run(20)
+    host = reform.swarm.hosts[1]
+    host.crash()
+    emptied = MemoryStore()
+    emptied.journal[:] = host.store.journal
+    host.store = emptied
+    come_back(reform, 1)
+    reform.run(60)
+    reform.check_whole()
+    assert [board for board, _ in adoptions(reform)] == [1]
+
+
+# -- liars, and power cuts ------------------------------------------------------------------------
+
+
+class Forger(Node):
+    """Answers laggards with lies: chunks and checkpoints that are not what they should be."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.voting.found = self._lie  # type: ignore[method-assign]
+        self._lies = 0
+
+    def _lie(self, found: Fetched | Sought) -> list[Effect]:
+        self._lies += 1
+        honest = answer(found)
+        match honest:
+            case Chunk(content):
+                place = self._lies % len(content)
+                lie: Signal = Chunk(
+                    content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+                )
+            case Leap(links, stored) if stored:
+                true = decode(Checkpoint, stored)
+                wrong = hashlib.blake2b(b"%d" % self._lies, digest_size=32).digest()
+                forged = (
+                    replace(true, chunks=wrong + true.chunks[32:]),
+                    replace(true, header=replace(true.header, state_root=wrong)),
+                    replace(true, chunks=wrong * snapshots.CHUNKS_MAX),
+                )[self._lies % 3]
+                lie = Leap(links, encode(forged))
+            case _:
+                return []
+        return [self.voting._send(found.asker, lie)]
+
+
+def test_a_third_of_liars_delays_a_laggard_and_does_no_more() -> None:
+    reform = Reform(26, voters=7, every_ms=60, until_s=20)
+    for host in reform.swarm.hosts[:2]:
+        host.member = replace(host.member, make_node=Forger)
+    reform.run(4)
+    host = reform.swarm.hosts[6]
+    host.crash()
+    reform.run(15)
+    come_back(reform, 6)
+    reform.run(90)
+    reform.check_whole()
+    assert [board for board, _ in adoptions(reform)] == [6]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_power_may_go_at_any_step_of_a_leap(seed: int) -> None:
+    reform = Reform(30 + seed, every_ms=60, until_s=20)
+    reform.run(4)
+    host = reform.swarm.hosts[2]
+    host.crash()
+    reform.run(15)
+    chance = Random(seed)
+    come_back(reform, 2)
+    for _ in range(12):  # within the time that a leap takes, and some more
+        reform.swarm.heap.run(reform.swarm.heap.now + chance.randrange(400 * MILLISECOND))
+        reform.power_cut(2)
+        reform.swarm.heap.run(reform.swarm.heap.now + 600 * MILLISECOND)
+    reform.run(60)
+    reform.check_whole()
+    assert {board for board, _ in adoptions(reform)} == {2}
