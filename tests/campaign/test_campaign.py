@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from demesh.cli.main import main
 from demesh_sim.campaign import series
 from demesh_sim.campaign.mutants import MUTANTS
-from demesh_sim.campaign.season import plan, run
+from demesh_sim.campaign.plan import changing, plan
+from demesh_sim.campaign.season import run
+from demesh_sim.campaign.weather import SECOND
 
 KEPT = [
     int(words[1])
@@ -38,18 +41,52 @@ def test_every_mutant_is_killed(number: int) -> None:
 
 def test_seeds_differ_in_size_weights_liars_and_signatures() -> None:
     plans = [plan(seed) for seed in range(300)]
-    sizes = {len(one.weights) for one in plans}
+    sizes = {sum(1 for weight in one.weights if weight) for one in plans}
     assert {4, 5, 7, 10, 31} <= sizes
-    assert any(len(set(one.weights)) > 1 for one in plans)
-    assert len({cls for one in plans for _, cls in one.liars}) == 7
+    assert any(len(set(one.weights) - {0}) > 1 for one in plans)
+    assert len({cls for one in plans for _, cls in one.liars}) == 9
     assert 30 <= sum(one.ed25519 for one in plans) <= 50
+
+
+def test_the_faulty_are_below_a_third_in_every_epoch_that_can_come() -> None:
+    for one in map(plan, range(400)):
+        weights = list(one.weights)
+        for wave in ((), *(wave.seats for wave in one.waves)):
+            for chosen in product((False, True), repeat=len(wave)):
+                some = dict(seat for seat, taken in zip(wave, chosen, strict=True) if taken)
+                epoch = [some.get(voter, weight) for voter, weight in enumerate(weights)]
+                assert 3 * sum(epoch[voter] for voter in one.faulty) < sum(epoch)
+            weights = [dict(wave).get(voter, weight) for voter, weight in enumerate(weights)]
+
+
+def test_voters_are_added_removed_and_weighed_anew_alone_and_together() -> None:
+    plans = [plan(seed) for seed in range(300)]
+    assert [one.changes for one in plans] == [changing(seed) for seed in range(300)]
+    assert 100 <= sum(one.changes for one in plans) <= 150
+    kinds = set()
     for one in plans:
-        bad = [*(index for index, _ in one.liars), *one.lossy, *one.dead]
-        assert 3 * sum(one.weights[index] for index in bad) < sum(one.weights)
+        weights = list(one.weights)
+        for wave in one.waves:
+            for voter, weight in wave.seats:
+                kinds.add((weights[voter] > 0, weight > 0))
+                weights[voter] = weight
+    assert kinds == {(False, True), (True, False), (True, True)}
+    waves = [wave for one in plans for wave in one.waves]
+    assert {len(wave.seats) for wave in waves} == {1, 2, 3}
+    assert any(wave.apart_ns for wave in waves)
+    calm = [wave for one in plans for wave in one.waves if wave.at >= one.season.trouble_s * SECOND]
+    assert calm and len(calm) < len(waves) // 2
+
+
+def test_epochs_new_keys_and_crashes_at_hand_overs_do_happen() -> None:
+    outcomes = [run(seed) for seed in range(40) if changing(seed)]
+    assert sum(outcome.epochs > 2 for outcome in outcomes) > len(outcomes) // 2
+    assert any(outcome.new_keys for outcome in outcomes)
+    assert any(outcome.hand_over_crashes for outcome in outcomes)
 
 
 def test_a_seed_is_the_same_run_under_any_hash_seed() -> None:
-    code = "from demesh_sim.campaign.season import run; print([run(s) for s in (8, 21, 33)])"
+    code = "from demesh_sim.campaign.season import run; print([run(s) for s in (8, 21, 37)])"
     said = {
         subprocess.run(
             [sys.executable, "-c", code],

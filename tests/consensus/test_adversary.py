@@ -58,8 +58,8 @@ def test_liars_up_to_f_change_nothing(cls: type[Adversary], seed: int) -> None:
 
 def test_all_kinds_of_liars_at_once() -> None:
     dice = random.Random(5)
-    cluster = Cluster(22, 5)
-    liars = set(range(7))
+    cluster = Cluster(28, 5)
+    liars = set(range(len(ADVERSARIES)))
     for index, cls in zip(liars, ADVERSARIES, strict=True):
         corrupt(cluster.peers[index], cluster, cls, index)
     watched(cluster, liars)

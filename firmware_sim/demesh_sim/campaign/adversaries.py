@@ -9,6 +9,7 @@ from dataclasses import replace
 from random import Random
 
 from demesh_consensus import Block, Certificate, Proposal, Statement, StatementKind, Vote
+from demesh_consensus.chain import filler
 from demesh_sim.campaign.arena import Arena
 from demesh_sim.campaign.disk import Link
 from demesh_sim.campaign.messages import GotBlocks, GotVotes, Said
@@ -31,26 +32,39 @@ class Adversary:
         return [message]
 
     def answer(self, message: GotVotes | GotBlocks) -> GotVotes | GotBlocks | None:
-        """It remembers nobody's votes and lies about its tip and clock."""
+        """It remembers nobody's votes and lies about its tip, epoch and clock."""
         if isinstance(message, GotBlocks):
             return message
         time_s = self.dice.choice([0, message.time_s, 2**53 - 1])
         tip = self.dice.choice([None, message.tip])
-        return replace(message, votes=(), tip=tip, time_s=time_s)
+        epoch = self.dice.choice([0, message.epoch, message.epoch, message.epoch + 1, 2**53 - 1])
+        return replace(message, votes=(), tip=tip, epoch=epoch, time_s=time_s)
+
+    @property
+    def epoch(self) -> int:
+        """Where I am."""
+        return self.arena.peers[self.me].core.voters.epoch
 
     def vote(self, kind: StatementKind, view: int, digest: bytes = b"") -> Vote:
         """A vote of mine."""
-        statement = Statement(kind, 0, view, digest)
+        return self.sign(Statement(kind, self.epoch, view, digest))
+
+    def sign(self, statement: Statement) -> Vote:
+        """My vote for anything; a liar keeps the key that it began with."""
         return Vote(statement, self.me, self.arena.signing.sign(self.me, statement))
 
     def proposal(self, block: Block) -> Proposal:
         """A block of mine, without any reason."""
-        return Proposal(block, (), self.vote(NOTARIZE, block.view, digest_of(block)))
+        statement = Statement(NOTARIZE, block.epoch, block.view, digest_of(block))
+        return Proposal(block, (), self.sign(statement))
 
     def digest_at(self, view: int) -> bytes:
         """The digest of a proposal in this view, or of none."""
+        where = self.epoch, view
         for _, message in reversed(self.arena.sent[-RECENT:]):
-            if isinstance(message, Proposal) and message.block.view == view:
+            if not isinstance(message, Proposal):
+                continue
+            if (message.block.epoch, message.block.view) == where:
                 return digest_of(message.block)
         return bytes(32)
 
@@ -130,7 +144,9 @@ class Mutating(Adversary):
 
     def answer(self, message: GotVotes | GotBlocks) -> GotVotes | GotBlocks | None:
         if isinstance(message, GotVotes):
-            return super().answer(message)
+            lie = super().answer(message)
+            moved = (replace(v, statement=_next_view(v.statement)) for v in message.votes)
+            return replace(lie, votes=tuple(moved)) if isinstance(lie, GotVotes) else lie
         wrong = replace(message.blocks[-1], state_root=bytes(32))
         forged = (
             message,
@@ -154,6 +170,8 @@ class Mutating(Adversary):
         forged = (
             given,
             replace(given, statement=replace(statement, view=statement.view + 1)),
+            replace(given, statement=replace(statement, epoch=statement.epoch + 1)),
+            replace(given, statement=replace(statement, rules_version=2)),
             replace(given, statement=skip),
             Certificate(skip, (mine,)),
             replace(given, statement=replace(statement, kind=FINALIZE)),
@@ -176,8 +194,8 @@ class Mutating(Adversary):
             replace(block, state_root=bytes(32)),
             replace(block, ops=block.ops * 2),
             replace(block, parent_view=self.dice.choice([0, block.parent_view + 1, block.view])),
-            replace(block, closing=True),
-            replace(block, epoch=1),
+            replace(block, closing=not block.closing),
+            replace(block, epoch=block.epoch + self.dice.choice([-1, 1])),
         ]
         if parents and self.dice.random() < 0.6:
             changed = [self._undermined(block, self.dice.choice(parents))]
@@ -211,7 +229,115 @@ class Hasty(Adversary):
         return [replace(late, justification=message.justification)]
 
 
-ADVERSARIES: tuple[type[Adversary], ...] = (
+class Untimely(Adversary):
+    """Speaks of other epochs: says again what was said in earlier ones, and claims later ones."""
+
+    def instead(self, target: int, message: Said) -> list[Said]:
+        lies = self.dice.choice((self._earlier, self._moved, self._later))(message)
+        return [message, *lies]
+
+    def _earlier(self, message: Said) -> list[Said]:
+        """What anybody said in an earlier epoch."""
+        past = [said for _, said in self.arena.sent[-RECENT:] if epoch_of(said) < self.epoch]
+        return self.dice.sample(past, min(3, len(past)))
+
+    def _moved(self, message: Said) -> list[Said]:
+        """The same in another epoch, signed anew if it is mine."""
+        epoch = max(0, epoch_of(message) + self.dice.choice([-1, -1, 1]))
+        match message:
+            case Vote(statement, voter):
+                moved = replace(statement, epoch=epoch)
+                if voter == self.me:
+                    return [self.sign(moved)]
+                return [replace(message, statement=moved)]
+            case Certificate(statement):
+                return [replace(message, statement=replace(statement, epoch=epoch))]
+            case Proposal(block):
+                return [self.proposal(replace(block, epoch=epoch))]
+
+    def _later(self, message: Said) -> list[Said]:
+        """A flood of hints at epochs that never were."""
+        epoch = self.epoch + self.dice.choice([1, 1, 2, 10**9])
+        mine = self.sign(Statement(FINALIZE, epoch, 1, bytes(32)))
+        return [mine, Certificate(mine.statement, ((self.me, mine.signature),))]
+
+
+class Usurping(Adversary):
+    """Meddles with the end of an epoch: its last block, what stands on it, and how it is told."""
+
+    def instead(self, target: int, message: Said) -> list[Said]:
+        if isinstance(message, Proposal) and message.vote.voter == self.me:
+            return [self._proposal(message)]
+        closed = self.arena.peers[self.me].core.tip.view == 0
+        if isinstance(message, Certificate) and message.statement.kind is FINALIZE and closed:
+            return []  # the next epoch is nobody else's business
+        return [message]
+
+    def answer(self, message: GotVotes | GotBlocks) -> GotVotes | GotBlocks | None:
+        if isinstance(message, GotVotes):
+            return super().answer(message)
+        blocks, trail = message.blocks, message.trail
+        last = blocks[-1]
+        above = filler(trail[-1] + 1 if trail else last.view + 1, last, digest_of(last))
+        reopened = (*blocks[:-1], replace(last, closing=not last.closing))
+        # A block that nobody made, below a finalization that the asker has: a part without an end.
+        old = replace(blocks[0], view=0, closing=False, ops=())
+        known = [link.certificate for link in self.arena.peers[self.me].chain if link.certificate]
+        below = [c for c in known if c.statement.epoch == last.epoch][:1]
+        forged = (
+            message,
+            replace(message, trail=()),
+            replace(message, trail=trail[:-1]),
+            replace(message, trail=(*trail, above.view)),
+            replace(message, trail=(last.view, *trail)),
+            replace(message, blocks=reopened),
+            replace(message, blocks=(*blocks, above), trail=()),
+            *(GotBlocks((old,), certificate) for certificate in below),
+        )
+        return self.dice.choice(forged)
+
+    def _proposal(self, proposal: Proposal) -> Proposal:
+        block = proposal.block
+        changed = [replace(block, closing=not block.closing)]
+        if self._past_end(block):
+            changed += [self._with_an_op(block)] * 3
+            changed += [
+                replace(block, time_s=block.time_s + 1),
+                replace(block, height=block.height - 1),
+                replace(block, parent_view=0, epoch=block.epoch + 1),
+                block,
+            ]
+        elif self.dice.random() < 0.5:
+            return proposal
+        other = self.proposal(self.dice.choice(changed))
+        return replace(other, justification=proposal.justification)
+
+    def _past_end(self, block: Block) -> bool:
+        return not block.ops and self.arena.peers[self.me].core._chain.ends(block.parent)
+
+    def _with_an_op(self, block: Block) -> Block:
+        """As if the epoch went on: an op of mine, with the right root after it."""
+        log = self.arena.peers[self.me].log
+        below = block.parent
+        while below not in log.states:
+            below = self.arena.peers[self.me].core._chain._blocks[below].parent
+        op = b"op of liar %d in view %d" % (self.me, block.view)
+        return replace(block, ops=(op,), state_root=log.states[below].after((op,)).root)
+
+
+def _next_view(statement: Statement) -> Statement:
+    return replace(statement, view=statement.view + 1)
+
+
+def epoch_of(message: Said) -> int:
+    """The epoch that a message is of."""
+    if isinstance(message, Proposal):
+        return message.block.epoch
+    return message.statement.epoch
+
+
+# Those of the first seasons, and those that need more than one epoch.
+WITHIN_AN_EPOCH: tuple[type[Adversary], ...] = (
     Silent,
     Equivocating,
     Twin,
@@ -220,6 +346,7 @@ ADVERSARIES: tuple[type[Adversary], ...] = (
     Mutating,
     Hasty,
 )
+ADVERSARIES = (*WITHIN_AN_EPOCH, Untimely, Usurping)
 
 
 def corrupt(peer: Peer, arena: Arena, cls: type[Adversary], seed: int) -> None:

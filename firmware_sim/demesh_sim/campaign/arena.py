@@ -18,6 +18,7 @@ from demesh_consensus import (
     Broadcast,
     Certificate,
     Effect,
+    Epochs,
     Finalized,
     Instant,
     Misbehaved,
@@ -25,15 +26,13 @@ from demesh_consensus import (
     PublishTip,
     Quarantined,
     Record,
-    Simplex,
     StandingStill,
     Timing,
     Tip,
     Vote,
-    Voters,
 )
 from demesh_sim.campaign.disk import Kept, Link, Standing
-from demesh_sim.campaign.ledger import GENESIS, START
+from demesh_sim.campaign.ledger import START, Log, State, founding
 from demesh_sim.campaign.messages import (
     GotBlocks,
     GotVotes,
@@ -44,7 +43,7 @@ from demesh_sim.campaign.messages import (
     WantVotes,
 )
 from demesh_sim.campaign.peer import Liar, Peer, Watcher
-from demesh_sim.campaign.signing import KeyedHash, Signing, VoterCrypto
+from demesh_sim.campaign.signing import KeyedHash, Signing
 from demesh_sim.campaign.weather import MS, SECOND, Weather
 
 # Records of the journal before it is written anew: few, so that short runs compact too.
@@ -64,7 +63,7 @@ class Arena:
     ) -> None:
         self.random = Random(f"{seed}/network")
         self.fate = Random(f"{seed}/fate")
-        self.voters = Voters(0, weights, GENESIS)
+        self.weights = weights  # of the founders
         self.signing = signing or KeyedHash()
         self.weather = Weather()
         self.watchers = list(watchers)
@@ -75,7 +74,7 @@ class Arena:
         self.sequence = 0
         self.sent: list[tuple[int, Said]] = []
         self.evidence: list[Misbehaved] = []
-        self.peers = [Peer(index) for index in range(len(weights))]
+        self.peers = [Peer(index, self._log(index)) for index in range(len(weights))]
         self.hosts = list(self.peers)  # and the second lives of twins
         for peer in self.peers:
             self._boot(peer)
@@ -84,6 +83,9 @@ class Arena:
         """Every core's first turn."""
         for peer in self.hosts:
             self.input(peer, partial(self._tick, peer))
+
+    def _log(self, index: int) -> Log:
+        return Log(self.weights, self.signing, index)
 
     # -- power ------------------------------------------------------------------------------------
 
@@ -94,15 +96,13 @@ class Arena:
         peer.standing = standing[-1] if standing else Standing()
         peer.up, peer.syncing, peer.doomed, peer.wake = True, False, None, None
         peer.inbox.clear()
-        tip, state = START, tuple[bytes, ...]()
+        tip, state = START, State((), founding(self.weights))
         for link in peer.chain:
-            block, state = link.block, state + link.block.ops
-            tip = Tip(block.view, block.height, block.time_s, link.digest, link.certificate)
+            block, state = link.block, state.after(link.block.ops)
+            view = 0 if block.closing else block.view
+            tip = Tip(view, block.height, block.time_s, link.digest, link.certificate)
         peer.log.states = {tip.digest: state}
-        peer.core = Simplex(
-            self.voters,
-            peer.index,
-            VoterCrypto(self.signing, peer.index),
+        peer.epochs = Epochs(
             peer.log,
             tip,
             Timing(),
@@ -110,8 +110,8 @@ class Arena:
             self.local(peer),
             entries,
             peer.standing.floor,
+            peer.quarantined,
         )
-        peer.core.recall.quarantined = peer.standing.quarantined
         for watcher in self.watchers:
             watcher.booted(peer)
 
@@ -142,7 +142,7 @@ class Arena:
 
     def double(self, index: int) -> Peer:
         """A second life of the same key, on a disk of its own."""
-        twin = Peer(index)
+        twin = Peer(index, self._log(index))
         self.hosts.append(twin)
         self._boot(twin)
         return twin
@@ -190,7 +190,7 @@ class Arena:
         """Carry out a turn: entries first, and when they are safe, all else."""
         entries: list[Kept] = [e.entry for e in effects if isinstance(e, Record)]
         if any(isinstance(effect, Quarantined) for effect in effects):
-            peer.standing = Standing(peer.standing.floor, True)
+            peer.standing = Standing(peer.standing.floor, peer.log.key)
             entries.append(peer.standing)
         if not entries:
             self._carry(peer, effects)
@@ -219,7 +219,7 @@ class Arena:
         for watcher in self.watchers:
             watcher.synced(peer, entries)
         self._carry(peer, effects)
-        if len(peer.disk.held) > COMPACT_ABOVE + len(peer.core.journal()):
+        if len(peer.disk.held) > COMPACT_ABOVE + len(peer.epochs.journal()):
             self._compact(peer)
         self._turned(peer)
         if peer.inbox:
@@ -240,8 +240,10 @@ class Arena:
     def _compact(self, peer: Peer) -> None:
         """Leave out of the journal what is final, once the blocks are safe."""
         peer.disk.sync_ledger()
-        peer.standing = Standing(peer.core.tip.view, peer.quarantined)
-        peer.disk.compact((peer.standing, *peer.core.journal()))
+        # Never lower: a database that lost blocks brings no left-out vote back.
+        floor = max((peer.core.voters.epoch, peer.core.tip.view), peer.standing.floor)
+        peer.standing = Standing(floor, peer.standing.given_up)
+        peer.disk.compact((peer.standing, *peer.epochs.journal()))
 
     def _turned(self, peer: Peer) -> None:
         for watcher in self.watchers:
@@ -249,7 +251,7 @@ class Arena:
         self._arm(peer)
 
     def _tick(self, peer: Peer) -> list[Effect]:
-        return peer.core.tick(self.local(peer))
+        return peer.epochs.tick(self.local(peer))
 
     def _arm(self, peer: Peer) -> None:
         due = peer.core.deadline()
@@ -297,8 +299,9 @@ class Arena:
         for watcher in self.watchers:
             watcher.final(peer, effect)
         for digest, block in effect.blocks:
-            own = effect.certificate if digest == effect.certificate.statement.digest else None
-            peer.chain.append(Link(digest, block, own, self.now))
+            last = (digest, block) == effect.blocks[-1]
+            own, trail = (effect.certificate, effect.trail) if last else (None, ())
+            peer.chain.append(Link(digest, block, own, trail, self.now))
             for op in block.ops:
                 peer.log.pool.pop(op, None)
 
@@ -349,43 +352,51 @@ class Arena:
             return []  # a liar does not care what it said
         for watcher in self.watchers:
             watcher.hears(source.index, peer, message)
-        core, now = peer.core, self.local(peer)
+        core, node, now = peer.core, peer.epochs, self.local(peer)
         match message:
             case Vote():
-                good = self.signing.verify(message.voter, message.statement, message.signature)
-                return core.receive_vote(message, now) if good else []
+                return node.receive_vote(message, now) if self._signed(peer, message) else []
             case Proposal():
-                return core.receive_proposal(message, now)
+                return node.receive_proposal(message, now)
             case Certificate():
-                return core.receive_certificate(message, now)
+                return node.receive_certificate(message, now)
             case GotVotes():
                 return self._recalled(source, peer, message)
             case GotBlocks():
-                return core.receive_blocks(message.blocks, message.certificate, now, source.index)
+                proof = (message.certificate, now, source.index, message.trail)
+                return node.receive_blocks(message.blocks, *proof)
             case Op(op):
-                if op not in peer.log.states.get(core.tip.digest, ()):
+                if op not in peer.log.states[core.tip.digest].ops:
                     peer.log.pool[op] = None
-                return core.tick(now)
+                return node.tick(now)
             case WantVotes(nonce):
                 votes = core.votes_of(source.index)
                 tip, time_s = core.tip.certificate, core.clock.read_s(now)
-                self._answer(peer, source, GotVotes(nonce, votes, tip, time_s))
+                epoch = core.voters.epoch
+                self._answer(peer, source, GotVotes(nonce, votes, tip, epoch, time_s))
             case WantBlocks(first):
-                links = [link for link in peer.chain if link.block.height >= first][:32]
-                while links and links[-1].certificate is None:
-                    links.pop()
-                if links and (final := links[-1].certificate):
-                    self._answer(peer, source, GotBlocks(tuple(x.block for x in links), final))
+                if answer := _run_from(peer, first):
+                    self._answer(peer, source, answer)
         return []
+
+    def _signed(self, peer: Peer, vote: Vote) -> bool:
+        """What is of another epoch is not counted, whoever signed it."""
+        statement, roll = vote.statement, peer.log.states[peer.core.tip.digest].roll
+        if statement.epoch != roll.epoch:
+            return True
+        key = roll.keys[vote.voter]
+        return self.signing.verify(vote.voter, statement, vote.signature, key)
 
     def _recalled(self, source: Peer, peer: Peer, answer: GotVotes) -> list[Effect]:
         if answer.nonce != peer.nonce:
             return []
-        votes = () if peer.adversary is not None else answer.votes
+        held = () if peer.adversary is not None else answer.votes
+        votes = tuple(vote for vote in held if self._signed(peer, vote))
         now, effects = self.local(peer), list[Effect]()
         if answer.tip is not None:
-            effects += peer.core.receive_certificate(answer.tip, now, live=False)
-        return effects + peer.core.receive_recalled(source.index, votes, answer.time_s, now)
+            effects += peer.epochs.receive_certificate(answer.tip, now, live=False)
+        told = (votes, answer.epoch, answer.time_s, now)
+        return effects + peer.epochs.receive_recalled(source.index, *told)
 
     def _answer(self, peer: Peer, asker: Peer, answer: GotVotes | GotBlocks) -> None:
         given = answer if peer.adversary is None else peer.adversary.answer(answer)
@@ -407,6 +418,18 @@ class Arena:
         for index in to:
             if self.peers[index].up:
                 self._spread(self.peers[index], Op(op))
+
+
+def _run_from(peer: Peer, first: int) -> GotBlocks | None:
+    """Blocks from a height on, to the end of their epoch at most."""
+    links = [link for link in peer.chain if link.block.height >= first][:32]
+    ends = next((n for n, link in enumerate(links, 1) if link.block.closing), len(links))
+    links = links[:ends]
+    while links and links[-1].certificate is None:
+        links.pop()
+    if not links or (final := links[-1].certificate) is None:
+        return None
+    return GotBlocks(tuple(link.block for link in links), final, links[-1].trail)
 
 
 def _is_by(voter: int, message: Message) -> bool:

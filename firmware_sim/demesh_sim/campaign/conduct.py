@@ -1,8 +1,9 @@
 """What must hold of each voter by itself.
 
-recall      no new vote in a life before voters of quorum weight, itself included, answered
-quarantine  who learns of an own vote that its disk lacks gives up its key at once, for good;
-            who lost nothing never does
+recall      no new vote in a life and an epoch before voters of quorum weight, itself included,
+            answered; no seat in an epoch of which its journal has left votes out
+quarantine  who learns of an own vote that its disk lacks gives up its key at once, for good, in
+            every epoch; who lost nothing never does
 evidence    who is accused did contradict itself, in two signed statements
 memory      what a core holds is bounded by how far its view is from its tip
 """
@@ -13,8 +14,9 @@ from collections.abc import Sequence
 
 from demesh_consensus import Misbehaved, Proposal, StatementKind, Vote
 from demesh_sim.campaign.arena import Arena
-from demesh_sim.campaign.checkers import Violation, name_of
+from demesh_sim.campaign.checkers import Checkers
 from demesh_sim.campaign.disk import Kept
+from demesh_sim.campaign.history import View, Violation, name_of
 from demesh_sim.campaign.messages import GotVotes, Message
 from demesh_sim.campaign.peer import Peer, Watcher
 
@@ -27,73 +29,102 @@ TURNS_PER_COUNT = 16
 
 
 class Conduct(Watcher):
-    """The rules above; `lossy` voters have a broken disk, `liars` no conduct at all."""
+    """The rules above; `lossy` voters have a broken disk, `liars` no conduct at all.
+
+    Rolls and signatures are those of the checkers, which must watch already.
+    """
 
     def __init__(self, arena: Arena, liars: frozenset[int], lossy: frozenset[int]) -> None:
         self.arena, self.liars, self.lossy = arena, liars, lossy
         self.quarantines = 0
-        self._answered: dict[int, dict[int, None]] = {}
-        self._floor: dict[int, int] = {}
+        self._history = next(w.history for w in arena.watchers if isinstance(w, Checkers))
+        self._answered: dict[tuple[int, int], dict[int, None]] = {}  # by voter and epoch
+        self._floor: dict[int, View] = {}
         self._own: dict[int, dict[Vote, None]] = {}  # on the disk, at the start or since
-        self._given_up: dict[int, None] = {}
+        self._given_up: dict[tuple[int, int], None] = {}  # voter and key
+        # The last answer: from whom, of which epoch, and in which I heard it.
+        self._heard: dict[int, tuple[int, int, int]] = {}
         self._must: dict[int, Vote] = {}
         self._turns = 0
-        weights = arena.voters.weights
-        self._quorum = 2 * sum(weights) // 3 + 1
 
     def booted(self, peer: Peer) -> None:
         me = peer.index
-        self._answered[me] = {me: None}
-        self._floor[me] = max(peer.core.tip.view, peer.standing.floor)
+        self._answered = {at: who for at, who in self._answered.items() if at[0] != me}
+        self._floor[me] = max(_tip(peer), peer.standing.floor)
         self._own[me] = dict.fromkeys(_own_votes(me, list(peer.disk.held)))
+        self._heard.pop(me, None)
         self._must.pop(me, None)
 
     def synced(self, peer: Peer, entries: Sequence[Kept]) -> None:
         me = peer.index
         if me in self.liars:
             return
+        self._credit(peer)
         for vote in _own_votes(me, entries):
             if vote in self._own[me]:
                 continue
-            weight = sum(self.arena.voters.weights[voter] for voter in self._answered[me])
-            if weight < self._quorum:
-                self._fail("recall", peer, f"{name_of(vote.statement)} after {weight} answered")
-            if me in self._given_up:
-                self._fail("quarantine", peer, f"{name_of(vote.statement)} with a key given up")
-            if vote.statement.view <= self._floor[me]:
-                self._fail("recall", peer, f"{name_of(vote.statement)} at or below the floor")
+            statement, said = vote.statement, name_of(vote.statement)
+            epoch, answered = statement.epoch, self._answers(me, statement.epoch)
+            weight = self._history.weight(answered, epoch)
+            if weight < self._history.quorum(epoch):
+                self._fail("recall", peer, f"{said} after {weight} answered")
+            if (me, self._history.key(me, epoch)) in self._given_up:
+                self._fail("quarantine", peer, f"{said} with a key given up")
+            if (epoch, statement.view) <= self._floor[me]:
+                self._fail("recall", peer, f"{said} at or below the floor")
             self._own[me][vote] = None
+
+    def _credit(self, peer: Peer) -> None:
+        """The last answer counts in the epochs that its turn went through, but not before its own.
+
+        Its tip may close one, and so may the vote that I cast because of it.
+        """
+        if peer.index not in self._heard:
+            return
+        source, own, first = self._heard.pop(peer.index)
+        for epoch in range(max(own, first), peer.core.voters.epoch + 1):
+            self._answers(peer.index, epoch)[source] = None
+
+    def _answers(self, me: int, epoch: int) -> dict[int, None]:
+        return self._answered.setdefault((me, epoch), {me: None})
 
     def hears(self, source: int, peer: Peer, message: Message) -> None:
         me = peer.index
         if me in self.liars:
             return
+        self._credit(peer)
         votes: tuple[Vote, ...] = ()
         if isinstance(message, GotVotes) and message.nonce == peer.nonce:
-            self._answered[me][source] = None
+            self._heard[me] = source, message.epoch, peer.core.voters.epoch
             votes = message.votes
         elif isinstance(message, Vote):
             votes = (message,)
         elif isinstance(message, Proposal):
             votes = (message.vote,)
         for vote in votes:
-            view = vote.statement.view
-            known = view <= max(self._floor[me], peer.core.tip.view - VIEWS_KEPT)
-            genuine = vote.voter == me and self.arena.signing.verify(
-                me, vote.statement, vote.signature
-            )
-            if genuine and not known and vote not in self._own[me]:
+            if vote.voter == me and vote not in self._own[me] and self._lost(peer, vote):
                 self._must[me] = vote
+
+    def _lost(self, peer: Peer, vote: Vote) -> bool:
+        """Is it a vote of mine that I ought to remember?"""
+        at, (epoch, tip_view) = (vote.statement.epoch, vote.statement.view), _tip(peer)
+        if at[0] != epoch or self._history.key(peer.index, epoch) != peer.log.key:
+            return False
+        forgotten = max(self._floor[peer.index], (epoch, tip_view - VIEWS_KEPT))
+        return at > forgotten and self._history.genuine(vote)
 
     def turned(self, peer: Peer) -> None:
         me = peer.index
         if me in self.liars:
             return
-        if peer.quarantined and me not in self._given_up:
-            if me not in self.lossy:
+        self._credit(peer)
+        if peer.quarantined and (me, peer.log.key) not in self._given_up:
+            if me not in self.lossy or peer.log.key != 0:
                 self._fail("quarantine", peer, "gives up its key, and its disk lost nothing")
-            self._given_up[me] = None
+            self._given_up[me, peer.log.key] = None
             self.quarantines += 1
+        if peer.core.voters.epoch < peer.standing.floor[0] and peer.core.me is not None:
+            self._fail("recall", peer, f"has a seat in epoch {peer.core.voters.epoch}, left out")
         lost = self._must.pop(me, None)
         if lost is not None and not peer.quarantined:
             self._fail("quarantine", peer, f"does not mind that it lost {name_of(lost.statement)}")
@@ -105,19 +136,18 @@ class Conduct(Watcher):
         first, second = proof.first.statement, proof.second.statement
         one = first.kind == second.kind and first.digest != second.digest
         both = {first.kind, second.kind} == {NULLIFY, FINALIZE}
-        holds = all(
-            self.arena.signing.verify(v.voter, v.statement, v.signature)
-            for v in (proof.first, proof.second)
-        )
-        same = proof.first.voter == proof.second.voter and first.view == second.view
+        voter, view = proof.first.voter, (first.epoch, first.view)
+        same = voter == proof.second.voter and view == (second.epoch, second.view)
+        holds = all(self._history.genuine(vote) for vote in (proof.first, proof.second))
         if not (holds and same and (one or both)):
             self._fail("evidence", peer, "accuses without two statements that exclude each other")
-        if proof.first.voter not in self.liars | self.lossy:
-            self._fail("evidence", peer, f"accuses voter {proof.first.voter}, who is honest")
+        lost = voter in self.lossy and self._history.key(voter, first.epoch) == 0
+        if voter not in self.liars and not lost:
+            self._fail("evidence", peer, f"accuses voter {voter}, who is honest")
 
     def _memory(self, peer: Peer) -> None:
         """Reads private fields: what they hold is what is bounded."""
-        core, voters = peer.core, len(self.arena.voters.weights)
+        core, voters = peer.core, len(self.arena.peers)
         above = core.view - core.tip.view
         rounds = core._rounds._rounds
         views_max = above + VIEWS_AHEAD + VIEWS_KEPT + 1
@@ -134,6 +164,10 @@ class Conduct(Watcher):
 
     def _fail(self, rule: str, peer: Peer, text: str) -> None:
         raise Violation(rule, peer.index, self.arena.now, text)
+
+
+def _tip(peer: Peer) -> View:
+    return peer.core.voters.epoch, peer.core.tip.view
 
 
 def _own_votes(me: int, entries: Sequence[Kept]) -> list[Vote]:

@@ -9,7 +9,7 @@ the ledger's database, which may be a second behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from demesh_consensus import Block, Certificate, Entry, Instant
@@ -24,19 +24,20 @@ LEDGER_LAG_NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the journal says of the key: votes up to the floor were left out; does it still vote?"""
+    """What the journal says: votes up to `floor` (epoch, view) were left out, a key is given up."""
 
-    floor: int = 0
-    quarantined: bool = False
+    floor: tuple[int, int] = (0, 0)
+    given_up: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A final block, the finalization if it is this block's own, and when it was stored."""
+    """A final block, what made it final if it is this block's own, and when it was stored."""
 
     digest: bytes
     block: Block
     certificate: Certificate | None
+    trail: tuple[int, ...]
     at: Instant
 
 
@@ -116,6 +117,14 @@ class Disk:
         while self.chain and self.chain[-1].certificate is None:
             self.chain.pop()
 
+    def lose_blocks(self, dice: Random) -> int:
+        """The database is broken: blocks are gone from any height on; how many."""
+        before = len(self.chain)
+        del self.chain[dice.choice((0, dice.randrange(before + 1))) :]
+        while self.chain and self.chain[-1].certificate is None:
+            self.chain.pop()
+        return before - len(self.chain)
+
     def sync_ledger(self) -> None:
         """Before a compaction: no block is younger than the journal that leaves its votes out."""
-        self.chain = [Link(link.digest, link.block, link.certificate, 0) for link in self.chain]
+        self.chain = [replace(link, at=0) for link in self.chain]

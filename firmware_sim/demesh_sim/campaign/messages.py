@@ -19,11 +19,12 @@ class WantVotes:
 
 @dataclass(frozen=True, slots=True)
 class GotVotes:
-    """These; and my tip and clock."""
+    """These; and my tip, epoch and clock."""
 
     nonce: int
     votes: tuple[Vote, ...]
     tip: Certificate | None
+    epoch: int
     time_s: int
 
 
@@ -36,10 +37,11 @@ class WantBlocks:
 
 @dataclass(frozen=True, slots=True)
 class GotBlocks:
-    """Consecutive blocks, and the finalization of the last one."""
+    """Consecutive blocks, and the finalization of the last one, or of what stands on it."""
 
     blocks: tuple[Block, ...]
     certificate: Certificate
+    trail: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,6 @@ Left out, because no checker could tell them from the rule:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from demesh_consensus import (
@@ -24,7 +21,6 @@ from demesh_consensus import (
     Certificate,
     Effect,
     Entry,
-    Proposal,
     Record,
     Simplex,
     Statement,
@@ -33,45 +29,22 @@ from demesh_consensus import (
     Voters,
     catchup,
     clock,
+    following,
     proposals,
     recall,
     round,
     simplex,
 )
-from demesh_sim.campaign.adversaries import Adversary, Equivocating, Hasty, Mutating
+from demesh_consensus.following import Follower
+from demesh_sim.campaign.adversaries import Equivocating, Hasty, Mutating
 from demesh_sim.campaign.arena import Arena
 from demesh_sim.campaign.disk import Disk, Standing
-from demesh_sim.campaign.ledger import Log
+from demesh_sim.campaign.epoch_mutants import EPOCH_MUTANTS
+from demesh_sim.campaign.ledger import Log, State
+from demesh_sim.campaign.mutant import Mutant, patch
 from demesh_sim.campaign.peer import Peer
 
 NOTARIZE, NULLIFY, FINALIZE = StatementKind.NOTARIZE, StatementKind.NULLIFY, StatementKind.FINALIZE
-
-Patch = tuple[object, str, object]
-"""Where, which name, what instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """One fault: its name, the rule that it breaks, and how."""
-
-    name: str
-    rule: str
-    patches: tuple[Patch, ...]
-    only: type[Adversary] | None = None
-    """Liars of this kind only: the fault shows in what they try."""
-
-    @contextmanager
-    def switched_on(self) -> Iterator[None]:
-        """While this lasts, the code is wrong."""
-        before = [(owner, name, vars(owner)[name]) for owner, name, _ in self.patches]
-        for owner, name, instead in self.patches:
-            setattr(owner, name, instead)
-        try:
-            yield
-        finally:
-            for owner, name, was in before:
-                setattr(owner, name, was)
-
 
 # -- durability and recall -------------------------------------------------------------------------
 
@@ -108,7 +81,7 @@ def _journal_without_votes(self: Simplex) -> tuple[Entry, ...]:
     return tuple(e for e in _JOURNAL(self) if not isinstance(e, Vote))
 
 
-def _no_quarantine(self: Simplex, vote: Vote) -> list[Effect]:
+def _no_quarantine(self: Follower, vote: Vote) -> list[Effect]:
     return []
 
 
@@ -129,11 +102,13 @@ def _finalize_nullified(self: Simplex, now: int) -> list[Effect]:
     effects: list[Effect] = []
     floor = max(self.tip.view, self.recall.floor)
     for view, held in self._rounds.above(floor) if self.voting else ():
+        if self.closed:
+            break
         digest, mine = held.notarized, self._said(view, NOTARIZE)
         if digest is None or mine is None or mine.statement.digest != digest:
             continue
         if not self._said(view, FINALIZE):
-            effects += self._cast(Statement(FINALIZE, 0, view, digest), now)
+            effects += self._cast(self.voters.statement(FINALIZE, view, digest), now)
             # Else its own tally would refuse the vote, and the turn would never end.
             for effect in effects:
                 if isinstance(effect, Broadcast) and isinstance(effect.message, Vote):
@@ -146,9 +121,11 @@ def _finalize_unnotarized(self: Simplex, now: int) -> list[Effect]:
     effects: list[Effect] = []
     floor = max(self.tip.view, self.recall.floor)
     for view, _ in self._rounds.above(floor) if self.voting else ():
+        if self.closed:
+            break
         mine = self._said(view, NOTARIZE)
         if mine and not self._said(view, NULLIFY) and not self._said(view, FINALIZE):
-            effects += self._cast(Statement(FINALIZE, 0, view, mine.statement.digest), now)
+            effects += self._cast(self.voters.statement(FINALIZE, view, mine.statement.digest), now)
     return effects
 
 
@@ -157,19 +134,26 @@ def _finalize_any(self: Simplex, now: int) -> list[Effect]:
     effects: list[Effect] = []
     floor = max(self.tip.view, self.recall.floor)
     for view, held in self._rounds.above(floor) if self.voting else ():
+        if self.closed:
+            break
         if held.notarized and not self._said(view, NULLIFY) and not self._said(view, FINALIZE):
-            effects += self._cast(Statement(FINALIZE, 0, view, held.notarized), now)
+            effects += self._cast(self.voters.statement(FINALIZE, view, held.notarized), now)
     return effects
 
 
-def _notarize_twice(self: Simplex, proposal: Proposal, digest: bytes, now: int) -> None:
+def _notarize_twice(self: Simplex, now: int) -> list[Effect]:
     """A second proposal of a view takes the place of the first, and is voted for as well."""
-    held = self._rounds.at(proposal.block.view)
-    if held.digest != digest:
-        held.proposal, held.digest = proposal, digest
+    held = self._rounds.get(self.view)
+    if held is not None and len(held.proposals) > 1 and self.me is not None:
+        held.digest, held.spoiled = list(held.proposals)[-1], False
         mine = self._said(self.view, NOTARIZE)
-        if mine and self.view == proposal.block.view and mine.statement.digest != digest:
-            held._votes.pop((NOTARIZE, mine.voter))
+        if mine and mine.statement.digest != held.digest:
+            held._votes.pop((NOTARIZE, self.me))
+    return _NOTARIZE(self, now)
+
+
+def _never_verified(self: Arena, peer: Peer, vote: Vote) -> bool:
+    return True
 
 
 def _all_skipped(self: round.Rounds, after: int, before: int) -> bool:
@@ -228,8 +212,9 @@ def _second_value_counts(self: round.Round, vote: Vote) -> Any:
 
 def _execute_anything(self: Any, block: Block, digest: bytes) -> bool:
     """Ops and root of a block are taken as they are."""
-    state = self.states.get(block.parent, ())
-    self.states[digest] = tuple(dict.fromkeys(state + block.ops))
+    before = self.states[block.parent]
+    ops = tuple(dict.fromkeys(before.ops + block.ops))
+    self.states[digest] = State(ops, before.roll.after(block.ops))
     return True
 
 
@@ -273,7 +258,7 @@ def _keep_all(self: round.Rounds, view: int) -> None:
     return None
 
 
-def _enter_only_next(self: Simplex) -> None:
+def _enter_only_next(self: Follower) -> None:
     """Only a certificate of the current view lets a voter go on."""
     held = self._rounds.get(self.view)
     if held is not None and held.certificates:
@@ -286,96 +271,92 @@ def _no_grounds(statement: Statement, rounds: round.Rounds, tip_view: int) -> li
 
 
 _BOOT, _DO = Arena._boot, Arena.do
-_CAST, _JOURNAL = Simplex._cast, Simplex.journal
+_CAST, _JOURNAL, _NOTARIZE = Simplex._cast, Simplex.journal, Simplex._notarize
 _VOTERS, _ADD = Voters.__post_init__, round.Round.add
 
 
-def _patch(owner: object, name: str, instead: object) -> tuple[Patch, ...]:
-    return ((owner, name, instead),)
-
-
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant("journal forgotten", "R-CON-10", _patch(Disk, "load", _load_nothing)),
+    Mutant("journal forgotten", "R-CON-10", patch(Disk, "load", _load_nothing)),
     Mutant(
         "journal forgotten, recall skipped",
         "R-CON-10",
         (
             (Disk, "load", _load_nothing),
             (recall.Recall, "cleared", property(_cleared_at_once)),
-            (Simplex, "_alien", _no_quarantine),
+            (Follower, "_alien", _no_quarantine),
         ),
     ),
-    Mutant("vote before durable", "R-CON-10", _patch(Arena, "do", _send_first)),
-    Mutant("NULLIFY not recorded", "R-CON-10", _patch(Simplex, "_cast", _cast_unrecorded)),
+    Mutant("vote before durable", "R-CON-10", patch(Arena, "do", _send_first)),
+    Mutant("NULLIFY not recorded", "R-CON-10", patch(Simplex, "_cast", _cast_unrecorded)),
+    Mutant("compaction drops votes", "R-CON-10", patch(Simplex, "journal", _journal_without_votes)),
+    Mutant("certificates not recorded", "R-CON-10", patch(simplex, "grounds", _no_grounds)),
     Mutant(
-        "compaction drops votes", "R-CON-10", _patch(Simplex, "journal", _journal_without_votes)
-    ),
-    Mutant("certificates not recorded", "R-CON-10", _patch(simplex, "grounds", _no_grounds)),
-    Mutant(
-        "recall skipped", "R-CON-10", _patch(recall.Recall, "cleared", property(_cleared_at_once))
+        "recall skipped", "R-CON-10", patch(recall.Recall, "cleared", property(_cleared_at_once))
     ),
     Mutant(
         "recall one answer short",
         "R-CON-10",
-        _patch(recall.Recall, "cleared", property(_one_answer_less)),
+        patch(recall.Recall, "cleared", property(_one_answer_less)),
     ),
-    Mutant("lost votes do not matter", "R-CON-10", _patch(Simplex, "_alien", _no_quarantine)),
-    Mutant("quarantine ends with a restart", "R-CON-10", _patch(Arena, "_boot", _forget_standing)),
+    Mutant("lost votes do not matter", "R-CON-10", patch(Follower, "_alien", _no_quarantine)),
+    Mutant("quarantine ends with a restart", "R-CON-10", patch(Arena, "_boot", _forget_standing)),
     Mutant(
-        "finalize after nullify", "R-CON-4", _patch(Simplex, "_finalize_votes", _finalize_nullified)
+        "finalize after nullify", "R-CON-4", patch(Simplex, "_finalize_votes", _finalize_nullified)
     ),
     Mutant(
         "finalize before notarized",
         "R-CON-4",
-        _patch(Simplex, "_finalize_votes", _finalize_unnotarized),
+        patch(Simplex, "_finalize_votes", _finalize_unnotarized),
     ),
     Mutant(
         "finalize what others notarized",
         "R-CON-4",
-        _patch(Simplex, "_finalize_votes", _finalize_any),
+        patch(Simplex, "_finalize_votes", _finalize_any),
     ),
-    Mutant("notarize twice", "R-CON-3", _patch(Simplex, "_keep", _notarize_twice), Equivocating),
+    Mutant("notarize twice", "R-CON-3", patch(Simplex, "_notarize", _notarize_twice), Equivocating),
     Mutant(
         "skipped views not checked",
         "R-CON-3",
-        _patch(round.Rounds, "skipped", _all_skipped),
+        patch(round.Rounds, "skipped", _all_skipped),
         Mutating,
     ),
-    Mutant("parent not checked", "R-CON-3", _patch(simplex, "judge", _judge_any_parent), Mutating),
-    Mutant("blocks not executed", "R-CON-3", _patch(Log, "execute", _execute_anything), Mutating),
-    Mutant("quorum one short", "R-CON-1", _patch(Voters, "__post_init__", _quorum_one_short)),
-    Mutant(
-        "heads instead of weight", "R-CON-1", _patch(Voters, "__post_init__", _heads_not_weight)
-    ),
+    Mutant("parent not checked", "R-CON-3", patch(simplex, "judge", _judge_any_parent), Mutating),
+    Mutant("blocks not executed", "R-CON-3", patch(Log, "execute", _execute_anything), Mutating),
+    Mutant("quorum one short", "R-CON-1", patch(Voters, "__post_init__", _quorum_one_short)),
+    Mutant("heads instead of weight", "R-CON-1", patch(Voters, "__post_init__", _heads_not_weight)),
     Mutant(
         "certificate not verified",
         "R-CON-1",
-        _patch(simplex, "is_good", _any_certificate),
+        patch(following, "is_good", _any_certificate),
         Mutating,
     ),
-    Mutant("certificate not weighed", "R-CON-1", _patch(simplex, "is_good", _any_weight), Mutating),
-    Mutant("only the next view", "R-CON-1", _patch(Simplex, "_enter", _enter_only_next)),
+    Mutant(
+        "certificate not weighed", "R-CON-1", patch(following, "is_good", _any_weight), Mutating
+    ),
+    Mutant("votes not verified", "R-CON-1", patch(Arena, "_signed", _never_verified), Mutating),
+    Mutant("only the next view", "R-CON-1", patch(Follower, "_enter", _enter_only_next)),
     Mutant(
         "second value counted",
         "R-CON-11",
-        _patch(round.Round, "add", _second_value_counts),
+        patch(round.Round, "add", _second_value_counts),
         Equivocating,
     ),
-    Mutant("legal votes called evidence", "R-CON-11", _patch(round.Round, "add", _accuse_wrongly)),
-    Mutant("old views kept", "R-CON-11", _patch(round.Rounds, "prune", _keep_all)),
+    Mutant("legal votes called evidence", "R-CON-11", patch(round.Round, "add", _accuse_wrongly)),
+    Mutant("old views kept", "R-CON-11", patch(round.Rounds, "prune", _keep_all)),
     Mutant(
         "mesh clock follows the leader",
         "R-CON-13",
-        _patch(clock.MeshClock, "finalized", _follow_the_leader),
+        patch(clock.MeshClock, "finalized", _follow_the_leader),
         Hasty,
     ),
-    Mutant("any time accepted", "R-CON-13", _patch(clock.MeshClock, "accepts", _any_time), Hasty),
+    Mutant("any time accepted", "R-CON-13", patch(clock.MeshClock, "accepts", _any_time), Hasty),
     Mutant(
         "one claim moves the clock",
         "R-CON-13",
-        _patch(clock.MeshClock, "_reached", staticmethod(_believe_one)),
+        patch(clock.MeshClock, "_reached", staticmethod(_believe_one)),
     ),
-    Mutant("nothing repeated", "R-CON-8", _patch(Simplex, "_repeat", _silent_standstill)),
-    Mutant("blocks not asked for", "R-CON-12", _patch(catchup.Catchup, "missing", _never_ask)),
-    Mutant("timers without work", "R-CON-7", _patch(Simplex, "_working", _always_working)),
+    Mutant("nothing repeated", "R-CON-8", patch(Simplex, "_repeat", _silent_standstill)),
+    Mutant("blocks not asked for", "R-CON-12", patch(catchup.Catchup, "missing", _never_ask)),
+    Mutant("timers without work", "R-CON-7", patch(Simplex, "_working", _always_working)),
+    *EPOCH_MUTANTS,
 )

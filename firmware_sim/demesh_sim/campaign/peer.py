@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from demesh_consensus import Effect, Finalized, Instant, Misbehaved, Simplex
+from demesh_consensus import Effect, Epochs, Finalized, Instant, Misbehaved, Simplex
 from demesh_sim.campaign.disk import Disk, Kept, Link, Standing
 from demesh_sim.campaign.ledger import Log
 from demesh_sim.campaign.messages import GotBlocks, GotVotes, Message, Said
@@ -53,8 +53,8 @@ class Peer:
     """One voter with its disk."""
 
     index: int
-    core: Simplex = field(init=False)
-    log: Log = field(default_factory=Log)
+    log: Log
+    epochs: Epochs = field(init=False)
     disk: Disk = field(default_factory=Disk)
     up: bool = True
     syncing: bool = False
@@ -69,9 +69,14 @@ class Peer:
     inbox: list[Callable[[], list[Effect]]] = field(default_factory=list)
 
     @property
+    def core(self) -> Simplex:
+        """Its current epoch."""
+        return self.epochs.core
+
+    @property
     def quarantined(self) -> bool:
-        """Did it give up its key?"""
-        return self.standing.quarantined
+        """Did it give up the key it has?"""
+        return self.standing.given_up == self.log.key
 
     @property
     def chain(self) -> list[Link]:

@@ -1,36 +1,32 @@
-"""What a seed means: voters, liars, broken disks and weather; then healing, and then silence.
+"""One run of a plan: trouble, then healing, and then silence.
 
 Two more things must hold, of the mesh as a whole:
 
     liveness  once the weather is clear and all but f of the weight are up, every op is final on
-              every honest voter within HEALED_S
+              every honest node, voter or observer, within HEALED_S after the last one was asked
+              for; all are in the last epoch, and who has a seat in it votes, also with a new key
     silence   a mesh that has decided everything says next to nothing
     turns     a run takes a bounded number of events
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from demesh_sim.campaign.adversaries import ADVERSARIES, Adversary, Silent, corrupt
+from demesh_consensus import Instant
+from demesh_sim.campaign.adversaries import Silent, corrupt
 from demesh_sim.campaign.arena import Arena
-from demesh_sim.campaign.checkers import Checkers, Violation
+from demesh_sim.campaign.checkers import Checkers
 from demesh_sim.campaign.conduct import Conduct
+from demesh_sim.campaign.history import Violation
+from demesh_sim.campaign.owners import Owners
 from demesh_sim.campaign.peer import Peer, Watcher
+from demesh_sim.campaign.plan import Kind, plan
 from demesh_sim.campaign.signing import Ed25519, KeyedHash
-from demesh_sim.campaign.weather import (
-    JUMP_S_MAX,
-    MS,
-    SECOND,
-    Fault,
-    Season,
-    Strike,
-    draw_season,
-    strikes,
-)
+from demesh_sim.campaign.weather import JUMP_S_MAX, MS, SECOND, Fault, Strike, strikes
 
 # Views at the cap of D (8 s) take 3 D; the next honest leader comes after at most f that are not,
 # and who was cut off repeats itself every 11 Ts = 23 s at the latest. See docs/campaign.md.
@@ -43,47 +39,9 @@ BEACONS_MAX = 16
 # The longest of 300 seasons took 56,000.
 EVENTS_MAX = 200_000
 
-# Every eighth seed signs with real keys.
-ED25519_EVERY = 8
-
-_WEIGHTS = (
-    *((1,) * 4,) * 12,
-    *((1,) * 5,) * 5,
-    *((1,) * 7,) * 5,
-    *((1,) * 10,) * 3,
-    (3, 2, 2, 1, 1),
-    (5, 4, 3, 3, 2, 1, 1),
-    (2, 1, 1, 1, 1, 1),
-    (10, 7, 7, 7, 3),
-)
-_LARGE = (1,) * 31
-LARGE_EVERY = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """All that a seed decides before the run."""
-
-    weights: tuple[int, ...]
-    liars: tuple[tuple[int, type[Adversary]], ...]
-    lossy: tuple[int, ...]
-    dead: tuple[int, ...]
-    season: Season
-    ops: int
-    ed25519: bool
-
-    def line(self) -> str:
-        """For people."""
-        unequal = len(dict.fromkeys(self.weights)) > 1
-        who = f"weights {self.weights}" if unequal else f"{len(self.weights)} voters"
-        liars = ", ".join(f"{index} {cls.__name__}" for index, cls in self.liars) or "none"
-        season = self.season
-        return (
-            f"{who}; liars: {liars}; broken disks: {list(self.lossy)}; never back: "
-            f"{list(self.dead)}; {'hot, ' if season.hot else ''}{season.trouble_s} s, "
-            f"loss {season.loss}, duplicates {season.duplicates}, delay {season.delay_ms} ms, "
-            f"sync {season.sync_ms} ms, {'Ed25519' if self.ed25519 else 'keyed hash'}"
-        )
+# Who holds a seat has voted in its epoch after so many more ops, if it can: one vote may come too
+# late to be cast, for others were quorum weight already.
+MORE_OPS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,45 +58,17 @@ class Outcome:
     crashes: int
     faults: int
     quarantines: int
+    epochs: int
+    new_keys: int
+    hand_over_crashes: int
     recovery_ms: int | None
-
-
-def plan(seed: int, only: type[Adversary] | None = None) -> Plan:
-    """What the seed means; with `only` all who may be faulty are liars of this kind."""
-    dice = Random(f"{seed}/plan")
-    large = seed % LARGE_EVERY == LARGE_EVERY - 1
-    weights = _LARGE if large else dice.choice(_WEIGHTS)
-    room = (sum(weights) - 1) // 3
-    liars: list[tuple[int, type[Adversary]]] = []
-    lossy: list[int] = []
-    dead: list[int] = []
-    kinds = list(ADVERSARIES)
-    share = dice.random()
-    for voter in dice.sample(range(len(weights)), len(weights)):
-        if weights[voter] > room or (share < 0.15 and only is None):
-            continue
-        room -= weights[voter]
-        chance = dice.random()
-        kind = dice.choice(kinds)
-        if only is not None or chance < 0.7:
-            liars.append((voter, only or kind))
-        elif chance < 0.9:
-            lossy.append(voter)
-        else:
-            dead.append(voter)
-    season = draw_season(dice)
-    if large:
-        season = Season(8, season.loss / 4, 0.0, (1, 40), (1, 5), 1500, False)
-    ops = 4 if large else season.trouble_s * dice.choice((1, 2, 4)) // 2
-    real = seed % ED25519_EVERY == 0
-    return Plan(weights, tuple(liars), tuple(lossy), tuple(dead), season, ops, real)
 
 
 class Run:
     """One season."""
 
     def __init__(
-        self, seed: int, watchers: Sequence[Watcher] = (), only: type[Adversary] | None = None
+        self, seed: int, watchers: Sequence[Watcher] = (), only: Kind | None = None
     ) -> None:
         self.plan = plan(seed, only)
         self.seed = seed
@@ -149,15 +79,22 @@ class Run:
         lossy = frozenset(self.plan.lossy)
         for index, cls in self.plan.liars:
             corrupt(self.arena.peers[index], self.arena, cls, seed)
-        self.checkers = Checkers(self.arena, liars | lossy)
-        self.conduct = Conduct(self.arena, liars, lossy)
-        for watcher in (*watchers, self.checkers, self.conduct):
+        for watcher in watchers:
             self.arena.watch(watcher)
+        self.checkers = Checkers(self.arena, liars | lossy)
+        self.arena.watch(self.checkers)
+        self.conduct = Conduct(self.arena, liars, lossy)
+        self.arena.watch(self.conduct)
+        dice = Random(f"{seed}/holders")
+        offer = partial(self._offer, dice)
+        self.owners = Owners(self.arena, self.plan, seed, self.checkers, offer, self._part)
+        self.arena.watch(self.owners)
         self.honest = [peer for peer in self.arena.peers if peer.index not in liars]
         self.ops = tuple(b"op %d" % number for number in range(self.plan.ops))
         self.faults = 0
         self.recovery_ms: int | None = None
         self._cuts: dict[int, tuple[frozenset[int], bool]] = {}
+        self._parted = 0
 
     def run(self) -> Outcome:
         """The whole of it; a violation is part of the outcome."""
@@ -183,6 +120,9 @@ class Run:
             self.arena.crashes,
             self.faults,
             self.conduct.quarantines,
+            len(self.checkers.history.rolls),
+            len(self.owners.replaced),
+            self.owners.hand_over_crashes,
             self.recovery_ms,
         )
 
@@ -199,22 +139,34 @@ class Run:
         for op in self.ops:
             if dice.random() < 0.4:  # the next burst; within one, blocks follow on each other
                 at = dice.randrange(season.trouble_s * SECOND)
-            to = tuple(dice.choice(self._holders()).index for _ in range(2))
+            to = self._holders(dice)
             arena.at(at, partial(arena.offer, op, to))
+            self.owners.asked[op] = None
             at += dice.randrange(60) * MS
         for strike in strikes(season, len(arena.peers), Random(f"{self.seed}/strikes")):
             arena.at(strike.at, partial(self._strike, strike))
         for index in self.plan.lossy:
             at = dice.randrange(SECOND, season.trouble_s * SECOND)
+            if self.plan.waves:  # so that it learns of what it lost as an epoch ends
+                wave = dice.choice(self.plan.waves).at - dice.randrange(3 * SECOND)
+                at = min(max(wave, SECOND), season.trouble_s * SECOND)
             arena.at(at, partial(self._break_disk, index))
+        for index in self.plan.stale:
+            at = dice.randrange(SECOND, season.trouble_s * SECOND)
+            arena.at(at, partial(self._break_database, index))
         for index in self.plan.dead:
             arena.at(dice.randrange(season.trouble_s * SECOND), partial(arena.crash, index))
+        self.owners.start()
         self._run(season.trouble_s * SECOND)
 
-    def _holders(self) -> list[Peer]:
-        """Who keeps an op until it is final."""
+    def _holders(self, dice: Random) -> tuple[int, ...]:
+        """Who keeps an op until it is final: two that are there at the end, or one."""
         gone = (*self.plan.dead, *self.plan.lossy)
-        return [peer for peer in self.honest if peer.index not in gone]
+        there = [peer.index for peer in self.honest if peer.index not in gone]
+        return tuple(dice.choice(there) for _ in range(2))
+
+    def _offer(self, dice: Random, op: bytes) -> None:
+        self.arena.offer(op, self._holders(dice))
 
     def _cut(self, source: int, target: int) -> bool:
         for group, both in self._cuts.values():
@@ -232,10 +184,11 @@ class Run:
             )
         liars = [index for index, _ in self.plan.liars]
         match strike.fault:
-            case Fault.PARTITION | Fault.ONE_WAY:
-                both = strike.fault is Fault.PARTITION
-                self._cuts[self.faults] = (frozenset(strike.voters), both)
-                arena.at(until, partial(self._join, self.faults))
+            case Fault.PARTITION:
+                self._part(strike.voters, strike.lasts_ns)
+                return
+            case Fault.ONE_WAY:
+                self._part(strike.voters, strike.lasts_ns, both=False)
                 return
             case Fault.STALL:
                 arena.weather.stalled.update((voter, until) for voter in strike.voters)
@@ -250,15 +203,31 @@ class Run:
             if strike.fault is Fault.CLOCK:
                 ahead = min(strike.lasts_ns, JUMP_S_MAX * SECOND - peer.offset)
                 peer.offset += max(ahead, 0)
-                arena.input(peer, partial(peer.core.tick, arena.local(peer)))
+                arena.input(peer, partial(peer.epochs.tick, arena.local(peer)))
             elif strike.fault is Fault.CRASH_IN_SYNC:
                 peer.doomed = strike.lasts_ns
             else:
                 arena.crash(voter)
                 arena.at(until, partial(arena.restart, voter))
 
+    def _part(self, group: tuple[int, ...], lasts_ns: Instant, both: bool = True) -> None:
+        """These do not hear the others for a while, or the others do not hear them."""
+        self._parted += 1
+        self._cuts[self._parted] = (frozenset(group), both)
+        self.arena.at(self.arena.now + lasts_ns, partial(self._join, self._parted))
+
     def _join(self, number: int) -> None:
         self._cuts.pop(number, None)
+
+    def _break_database(self, index: int) -> None:
+        """Power fails, and blocks are gone when it is back; the journal is whole."""
+        arena, peer = self.arena, self.arena.peers[index]
+        arena.crash(index)
+        lost = peer.disk.lose_blocks(arena.fate)
+        self.faults += 1
+        for watcher in arena.watchers:
+            watcher.struck(f"the database of voter {index} loses {lost} blocks")
+        arena.at(arena.now + 300 * MS, partial(arena.restart, index))
 
     def _break_disk(self, index: int) -> None:
         """Power fails, and synced bytes are gone when it is back."""
@@ -283,18 +252,47 @@ class Run:
             peer.doomed = None
             if peer.index not in self.plan.dead:
                 arena.restart(peer.index)
+        self.owners.trouble, self.owners.asked_at = False, began
         waiting = [peer for peer in self.honest if peer.index not in self.plan.dead]
-        while not all(self._done(peer) for peer in waiting):
-            if not arena.step(began + HEALED_S * SECOND):
-                late = [peer.index for peer in waiting if not self._done(peer)]
-                raise Violation("liveness", None, arena.now, f"not all ops at {late}")
+        self._until(waiting, self._done, "not all ops at")
+        self.recovery_ms = (arena.now - self.owners.asked_at) // MS
+        self._until(waiting, self._ready, "no recall of")
+        for number in range(MORE_OPS_MAX):
+            if all(self._votes(peer) for peer in waiting):
+                break
+            self.owners.ask(b"one more, %d" % number)
+            self._until(waiting, self._done, "not all ops at")
+        self._until(waiting, self._votes, "no vote in the last epoch of")
+        self.owners.closed = True
+
+    def _until(self, peers: list[Peer], holds: Callable[[Peer], bool], otherwise: str) -> None:
+        arena, owners = self.arena, self.owners
+        while not (owners.done and all(holds(peer) for peer in peers)):
+            if not arena.step(owners.asked_at + HEALED_S * SECOND):
+                late = [peer.index for peer in peers if not holds(peer)]
+                raise Violation("liveness", None, arena.now, f"{otherwise} {late}")
             self._budget()
-        self.recovery_ms = (arena.now - began) // MS
 
     def _done(self, peer: Peer) -> bool:
-        """Has it every op?"""
-        chain = peer.core.tip
-        return chain.height > 0 and len(peer.log.states[chain.digest]) == len(self.ops)
+        """Has it every op, and is it where all are?"""
+        core = peer.core
+        if core.voters.epoch != self.checkers.roll.epoch or core.tip.height == 0:
+            return False
+        final = dict.fromkeys(peer.log.states[core.tip.digest].ops)
+        return all(op in final for op in self.owners.asked)
+
+    def _ready(self, peer: Peer) -> bool:
+        """May it vote, if it has a seat in the last epoch?"""
+        return peer.core.voting or not self._seated(peer)
+
+    def _votes(self, peer: Peer) -> bool:
+        """Has it voted in the last epoch, if it has a seat there?"""
+        seat = peer.index, self.checkers.roll.epoch
+        return seat in self.owners.voted or not self._seated(peer)
+
+    def _seated(self, peer: Peer) -> bool:
+        roll, me = self.checkers.roll, peer.index
+        return roll.weights[me] > 0 and roll.keys[me] == peer.log.key and not peer.quarantined
 
     def _silence(self) -> None:
         arena = self.arena
@@ -328,8 +326,6 @@ class Run:
             raise Violation("turns", None, self.arena.now, f"more than {EVENTS_MAX} events")
 
 
-def run(
-    seed: int, watchers: Sequence[Watcher] = (), only: type[Adversary] | None = None
-) -> Outcome:
+def run(seed: int, watchers: Sequence[Watcher] = (), only: Kind | None = None) -> Outcome:
     """One season of this seed."""
     return Run(seed, watchers, only).run()
