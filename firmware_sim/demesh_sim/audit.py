@@ -1,7 +1,8 @@
 """The books of a run, checked from what the boards stored: nothing here was told by a running node.
 
 For every board: its records give the state root of its last block. From the longest chain: every
-block is executed anew from the genesis, and each state root comes out as the voters signed it.
+block is executed anew from the genesis, and each state root comes out as the voters signed it. In a
+run so long that blocks were pruned, the checkpoint below the first block stands for the genesis.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from demesh.ledger.events import Enrolled, Opened, Settled
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.state import Electorate
 from demesh.ports import StoredBlock
+from demesh.snapshots import Checkpoint, rebuilt
 from demesh.wire import identity, statements
 from demesh.wire.frame import Binding
 from demesh.wire.messages import Genesis, GenesisBody
-from demesh.wire.schema import Malformed
+from demesh.wire.schema import Malformed, decode
 from demesh.wire.validate import Validator
 from demesh_consensus import Franchise
 
@@ -39,6 +41,12 @@ class Books(Protocol):
 
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """The ledger's records after the last block."""
+
+    def base(self) -> bytes | None:
+        """The checkpoint below the first block, if blocks were pruned."""
+
+    def chunk(self, id: bytes) -> bytes | None:
+        """A chunk of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Audit:
     paid: int
     fees: int
     faults: tuple[str, ...]
+    since: int = 0  # the height from which on events are counted: what was before is pruned
 
     @property
     def roots_agree(self) -> bool:
@@ -81,14 +90,18 @@ class Audit:
 def audit(genesis: Genesis, books: Mapping[str, Books]) -> Audit:
     """Check the books of all boards, by name, against the genesis and one another."""
     tips = {name: _height(book) for name, book in books.items()}
-    common = min(tips.values(), default=0)
+    since = max((_since(book) for book in books.values()), default=0)
+    common = min((height for height in tips.values() if height >= since), default=0)
     faults: list[str] = []
     roots, sums = [], []
     for name, book in books.items():
         ledger, fault = _restored(genesis.body, name, book)
         faults += fault
         sums.append((name, ledger.total()))
-        roots.append((name, _root_at(genesis.body, book, common).hex()))
+        if tips[name] >= since:
+            roots.append((name, _root_at(genesis.body, book, common).hex()))
+        else:
+            faults.append(f"{name}: ends at block {tips[name]}, others begin after {since}")
     longest = max(tips, key=lambda name: tips[name])
     history = _replay(genesis, longest, books[longest], common)
     settled = [event for event in history.events if isinstance(event, Settled)]
@@ -106,6 +119,7 @@ def audit(genesis: Genesis, books: Mapping[str, Books]) -> Audit:
         paid=sum(event.paid for event in settled),
         fees=sum(event.fee for event in settled),
         faults=(*faults, *history.faults),
+        since=_since(books[longest]),
     )
 
 
@@ -117,13 +131,20 @@ class _History:
 
 
 def _replay(genesis: Genesis, name: str, book: Books, common: int) -> _History:
-    """Execute a board's whole chain anew."""
+    """Execute all that a board has of its chain anew."""
     validator = _validator(genesis)
-    mesh_id = identity.mesh_id(genesis.body)
-    application = Application(Ledger.genesis(genesis.body), mesh_id, validator, _unasked)
+    try:
+        ledger, below = _beginning(genesis.body, book)
+    except ValueError as error:
+        return _History(Ledger.genesis(genesis.body), (), (f"{name}: {error}",))
+    for _, member in ledger.members():
+        validator.enrol(
+            identity.device_id(member.certificate.device_key), member.certificate.device_key
+        )
+    application = Application(ledger, below, validator, _unasked)
     at_common = application.ledger
     events: list[object] = []
-    height = 0
+    height = _since(book)
     while stored := book.blocks(height + 1, BLOCKS_PER_READ):
         for entry in stored:
             height += 1
@@ -144,6 +165,24 @@ def _replay(genesis: Genesis, name: str, book: Books, common: int) -> _History:
             if height == common:
                 at_common = application.ledger
     return _History(at_common, tuple(events), ())
+
+
+def _since(book: Books) -> int:
+    """The height below the first block that is stored."""
+    if book.tip() is None or book.blocks(1, 1):
+        return 0
+    base = book.base()
+    return 0 if base is None else decode(Checkpoint, base).header.height
+
+
+def _beginning(body: GenesisBody, book: Books) -> tuple[Ledger, bytes]:
+    """The ledger below the first stored block, and what that names as its parent; ValueError."""
+    base = book.base() if _since(book) else None
+    if base is None:
+        return Ledger.genesis(body), identity.mesh_id(body)
+    checkpoint = decode(Checkpoint, base)
+    chunks = [book.chunk(id) or b"" for id in checkpoint.ids]
+    return rebuilt(checkpoint, chunks), checkpoint.header.digest
 
 
 def _unasked(electorate: Electorate) -> Franchise:

@@ -109,6 +109,10 @@ class MemoryStore:
         """The latest one that is committed."""
         return self._checkpoints[max(self._checkpoints)] if self._checkpoints else None
 
+    def base(self) -> bytes | None:
+        """The earliest one: that of the block below the first one that is stored."""
+        return self._checkpoints[min(self._checkpoints)] if self._checkpoints else None
+
     def chunk(self, id: bytes) -> bytes | None:
         """A committed chunk of the last two checkpoints."""
         found = self._chunks.get(id)

@@ -142,7 +142,8 @@ def lines(summary: Summary) -> list[str]:
         f"decided   {audit.blocks} blocks{finality}",
         f"energy    {kilo(run.sold_wh, 'Wh')} sold between boards",
         f"channels  {audit.channels_settled} settled of {audit.channels_opened} opened; "
-        f"{credits(audit.paid)} credits paid, of which {credits(audit.fees)} fees",
+        f"{credits(audit.paid)} credits paid, of which {credits(audit.fees)} fees"
+        + (f", since block {audit.since}" if audit.since else ""),
         *(
             f"feeder    at most {kilo(peak_w, 'W')} of {kilo(most_w, 'W')} allowed, by {name}"
             for name, peak_w, most_w in run.feeders

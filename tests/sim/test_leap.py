@@ -14,8 +14,10 @@ from demesh.backfill import answer
 from demesh.node import Node
 from demesh.ports import MILLISECOND, Effect, Fetched, Sought
 from demesh.snapshots import Checkpoint
-from demesh.wire.messages import Chunk, Leap, Signal
+from demesh.wire.messages import Chunk, Genesis, Leap, Signal
 from demesh.wire.schema import decode, encode
+from demesh_sim.audit import audit
+from demesh_sim.bare import found_bare
 from demesh_sim.memory_store import MemoryStore
 from sim.reform import Reform
 
@@ -25,6 +27,11 @@ EVERY = 16  # instead of 1,024: a mesh of four makes two of these in some second
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "EVERY", EVERY)
+
+
+def genesis_of(seed: int) -> Genesis:
+    """That of a reform's mesh of four, again."""
+    return found_bare(4, seed, owners=3).genesis
 
 
 def adoptions(reform: Reform) -> list[tuple[int, int]]:
@@ -61,11 +68,31 @@ def test_blocks_are_kept_back_to_the_last_checkpoint_but_one_and_no_further() ->
     assert not adoptions(reform)
     top = reform.swarm.report().blocks
     assert top > 3 * EVERY
-    oldest = (top // EVERY - 1) * EVERY + 1
+    base = (top // EVERY - 1) * EVERY
+    oldest = base + 1
     for host in reform.swarm.hosts:
         (first,) = host.store.blocks(oldest, 1)
         assert first.height == oldest and not host.store.blocks(oldest - 1, 1)
-        assert len(host.store.blocks(oldest, 1000)) == top - oldest + 1 < 2 * EVERY
+        assert len(host.store.blocks(oldest, 1000)) == top - base < 2 * EVERY
+    found = audit(genesis_of(22), {str(host.index): host.store for host in reform.swarm.hosts})
+    assert (found.faults, found.sum, found.since, found.common_height) == ((), 0, base, top)
+    assert found.roots_agree
+
+
+def test_an_audit_of_pruned_books_finds_a_wrong_beginning_and_a_board_left_far_behind() -> None:
+    reform = Reform(22, every_ms=60, until_s=10)
+    reform.run(4)
+    reform.swarm.hosts[3].crash()
+    reform.run(20)
+    books = {str(host.index): host.store for host in reform.swarm.hosts}
+    found = audit(genesis_of(22), books)
+    assert len(found.faults) == 1 and found.roots_agree
+    assert found.faults[0].startswith("3: ends at block ")
+    chunks = reform.swarm.hosts[0].store._chunks
+    for id, (height, content) in chunks.items():
+        chunks[id] = height, content[:-1] + bytes([content[-1] ^ 1])
+    found = audit(genesis_of(22), {"0": reform.swarm.hosts[0].store})
+    assert len(found.faults) == 1 and "do not give the state of block" in found.faults[0]
 
 
 def test_a_board_comes_back_through_epochs_that_it_slept_through() -> None:

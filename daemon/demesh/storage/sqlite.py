@@ -104,6 +104,11 @@ class Reader:
         found = self._rows("SELECT checkpoint FROM checkpoints ORDER BY height DESC LIMIT 1")
         return found[0][0] if found else None
 
+    def base(self) -> bytes | None:
+        """The earliest checkpoint: that of the block below the first one that is stored."""
+        found = self._rows("SELECT checkpoint FROM checkpoints ORDER BY height LIMIT 1")
+        return found[0][0] if found else None
+
     def chunk(self, id: bytes) -> bytes | None:
         """A chunk of the last two checkpoints."""
         found = self._rows("SELECT content FROM chunks WHERE id = ?", id)
