@@ -28,7 +28,7 @@ help:
 	@echo 'make virtual  the same street in virtual time, without a broker (SEED=)'
 	@echo 'make test     linters, types, import contracts and all tests'
 	@echo 'make lint     the same without the tests'
-	@echo 'make bench    figures of this machine in one table, in about five minutes (ONLY=)'
+	@echo 'make bench    figures of this machine in one table, in about a quarter of an hour (ONLY=)'
 	@echo 'make model    every state of the voting rules for two views, and their mutants (needs spin)'
 	@echo 'make diagrams  docs/diagrams.md from the tables of phases in the code'
 	@echo 'make seeds    300 seeds of the fault campaign on consensus (SEEDS=0:300, JOBS=2)'
