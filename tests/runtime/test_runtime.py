@@ -13,6 +13,7 @@ from demesh.ports import (
     MILLISECOND,
     SECOND,
     Actuate,
+    Adopt,
     Effect,
     Fetch,
     Fetched,
@@ -178,6 +179,33 @@ async def test_a_fetch_is_answered_from_the_store() -> None:
 
     await shell.run(scenario)
     assert Fetched(b"asker", (StoredBlock(4, b"b4", None),), b"c5") in shell.node.inputs
+
+
+async def test_an_adopted_checkpoint_ends_the_run_and_nothing_else_of_its_turn_happens() -> None:
+    shell = Shell()
+    adopted = Adopt(8, b"checkpoint", (), (), ())
+    shell.node.on = on_messages([Publish("vote", b"x"), adopted, Actuate(b"flow", 5)])
+
+    async def scenario() -> None:
+        shell.send(b"one", b"two", b"three")
+        await until(lambda: shell.store.closed)
+
+    await shell.run(scenario)
+    assert shell.record == [("commit", (adopted,))]
+    assert shell.runtime.again
+    assert [item for item in shell.node.inputs if isinstance(item, Received)] == [
+        Received("t/1", b"one")
+    ], "the node is of the past: it is told no more"
+
+
+async def test_a_run_that_was_stopped_does_not_begin_again() -> None:
+    shell = Shell()
+
+    async def scenario() -> None:
+        shell.send(b"in")
+
+    await shell.run(scenario)
+    assert shell.store.closed and not shell.runtime.again
 
 
 async def test_what_is_not_urgent_is_flushed_within_a_second_or_little_more() -> None:

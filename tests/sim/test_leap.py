@@ -126,6 +126,21 @@ def test_a_device_with_nothing_but_its_keys_and_the_genesis_comes_in_by_a_checkp
     assert [board for board, _ in adoptions(reform)] == [4]
 
 
+def test_a_newcomer_that_the_genesis_does_not_name_comes_in_by_a_checkpoint_and_votes() -> None:
+    reform = Reform(27, newcomers=1, every_ms=60, until_s=15)
+    reform.run(2)
+    reform.swarm.hosts[4].crash()
+    reform.swarm.hosts[4].store = MemoryStore()
+    reform.run(8)
+    reform.want(4, 1)
+    reform.run(15)
+    assert not reform.swarm.hosts[0].store.blocks(1, 1)
+    come_back(reform, 4)
+    reform.run(60)
+    reform.check_whole()
+    assert [board for board, _ in adoptions(reform)] == [4]
+
+
 def test_a_voter_that_lost_its_ledger_but_not_its_journal_leaps_and_votes_on() -> None:
     reform = Reform(25, every_ms=60, until_s=40)
     reform.run(20)
