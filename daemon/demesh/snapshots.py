@@ -127,7 +127,7 @@ def check(electorate: Electorate, checkpoint: Checkpoint) -> None:
         raise ValueError("nothing stands above a closing block")
     if len(checkpoint.chunks) % ID_BYTES:
         raise ValueError("an id of a chunk is cut")
-    if any((b.parent, b.height) != (a.digest, a.height + 1) for a, b in pairwise(headers)):
+    if any(above.parent != below.digest for below, above in pairwise(headers)):
         raise ValueError("its headers are not linked")
     if any(header.epoch != electorate.epoch for header in headers):
         raise ValueError(f"it is not of epoch {electorate.epoch}")

@@ -165,6 +165,15 @@ def test_a_chunk_that_was_not_asked_for_changes_nothing() -> None:
     assert leaping.chunk(given, 0) is Reject.STALE
 
 
+def test_another_leap_to_the_same_height_does_not_undo_what_is_here() -> None:
+    donor, leaping = Donor(told()), Leaping(DELAY)
+    leaping.leap(donor.leap(), b"one", FOUNDED, 0)
+    _, seek = asked_next(leaping)
+    leaping.chunk(donor.chunk(seek), 0)
+    assert leaping.leap(lying(donor).leap(2), b"two", FOUNDED, 0) is Reject.STALE
+    assert isinstance(finish(leaping, donor), Adopt)
+
+
 def lying(donor: Donor) -> Donor:
     """Gives a true header with chunks in which somebody is richer."""
     liar = Donor(donor.story)
