@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import cbor2
 import pytest
 
+from demesh import snapshots
 from demesh.ledger.state import ACCOUNTS, Account, AccountKind, seal
 from demesh.node import Node
-from demesh.ports import Effect, Input, Instant, Journal, Publish, StoreBlock
+from demesh.ports import (
+    Adopt,
+    Effect,
+    Input,
+    Instant,
+    Journal,
+    Persist,
+    Publish,
+    StoreBlock,
+    StoreCheckpoint,
+)
 from demesh.wire import identity, statements
 from demesh.wire.frame import Binding
 from demesh.wire.messages import Voucher
+from demesh.wire.schema import encode
 from demesh.wire.signer import Signer
 from demesh_consensus.types import Block, Certificate, Statement, StatementKind, Vote
 from demesh_sim import scenario as scenarios
@@ -71,7 +84,7 @@ def stored(item: Block, *, voters: int = 3, changes: tuple = (), digest: bytes =
     return StoreBlock(item.height, statements.encode_block(item), encoded, changes)
 
 
-def store(check: Checkers, board: int, *effects: StoreBlock) -> None:
+def store(check: Checkers, board: int, *effects: Persist) -> None:
     check.persisted(board, 0, effects, MemoryStore())
 
 
@@ -90,6 +103,79 @@ def test_what_honest_boards_do_is_no_violation() -> None:
         store(check, board, stored(second))
         store(check, board, stored(second))
     assert check.heights() == (2, 2, 2, 2)
+
+
+# -- checkpoints ----------------------------------------------------------------------------------
+
+RECORD = (ACCOUNTS + bytes(16), seal(Account(bytes(16), AccountKind.OWNER, 0, 0)))
+
+
+def snapshot(item: Block, *records: tuple[bytes, bytes], voters: int = 3) -> StoreCheckpoint:
+    """Of a block, with these records, as a node would take it."""
+    chunks = tuple((snapshots.id_of(one), one) for one in snapshots.chunks_of(records))
+    final = stored(item, voters=voters).certificate or b""
+    ids = b"".join(id for id, _ in chunks)
+    made = snapshots.Checkpoint(statements.header_of(item), (), final, ids)
+    return StoreCheckpoint(item.height, encode(made), chunks)
+
+
+def adoption(taken: StoreCheckpoint, *records: tuple[bytes, bytes]) -> Adopt:
+    return Adopt(taken.height, taken.checkpoint, taken.chunks, records, ())
+
+
+def test_boards_that_take_one_snapshot_and_one_that_adopts_it_are_no_violation() -> None:
+    check, first = checkers(), block(1, BARE.mesh_id)
+    for board in (0, 1):
+        store(check, board, stored(first, changes=(RECORD,)), snapshot(first, RECORD))
+    store(check, 2, adoption(snapshot(first, RECORD), RECORD))
+    assert check.adopted == [(2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("taken", "why"),
+    [
+        (lambda first: snapshot(first, (b"p", b"other")), "not what blocks changed"),
+        (lambda first: snapshot(first, RECORD, (b"p", b"more")), "another snapshot here"),
+        (lambda first: replace(snapshot(first, RECORD), height=2), "not final anywhere"),
+        (
+            lambda first: replace(
+                snapshot(first, RECORD), chunks=snapshot(first, RECORD, RECORD).chunks
+            ),
+            "chunks are not its own",
+        ),
+        (lambda first: snapshot(replace(first, time_s=6), RECORD), "not the finalized block"),
+    ],
+)
+def test_a_snapshot_that_is_not_the_one_of_all_boards_is_found(
+    taken: Callable[[Block], StoreCheckpoint], why: str
+) -> None:
+    check, first = checkers(), block(1, BARE.mesh_id)
+    store(check, 0, stored(first, changes=(RECORD,)), snapshot(first, RECORD))
+    with pytest.raises(Violation, match=f"checkpoint: voter-1 .*{why}"):
+        store(check, 1, stored(first, changes=(RECORD,)), taken(first))
+
+
+def test_a_checkpoint_without_a_quorum_is_found() -> None:
+    check, first = checkers(), block(1, BARE.mesh_id)
+    with pytest.raises(Violation, match="certificate: voter-0"):
+        store(check, 0, stored(first), snapshot(first, RECORD, voters=2))
+
+
+def test_adopting_what_others_did_not_have_or_what_is_behind_is_found() -> None:
+    first = block(1, BARE.mesh_id)
+    second = block(2, statements.digest_of(first))
+    forged = (b"p", b"forged")
+    for adopted, why in (
+        (adoption(snapshot(second, RECORD, forged), RECORD, forged), "not what others had"),
+        (adoption(snapshot(second, RECORD), RECORD, forged), "not what others had"),
+        (adoption(snapshot(first, RECORD), RECORD), "not what others had"),
+    ):
+        check = checkers()
+        store(check, 0, stored(first, changes=(RECORD,)), stored(second), snapshot(second, RECORD))
+        with pytest.raises(Violation, match=f"checkpoint: voter-1 .*{why}"):
+            store(check, 1, adopted)
+        with pytest.raises(Violation, match=r"checkpoint: voter-0 .*back to height 2"):
+            store(check, 0, adoption(snapshot(second, RECORD), RECORD))
 
 
 def test_a_violation_names_rule_board_time_seed_and_the_command_to_repeat_it() -> None:
