@@ -61,6 +61,7 @@ class DeviceSection:
     data: str = "data"
     key: str = "device.key"
     vote_key: str = "vote.key"
+    certificate: str | None = None  # its owner's, for a device that the genesis does not name
     report_s: int = 60  # how often a mere change of what is measured is shown
 
 
@@ -125,7 +126,7 @@ def parse(table: Mapping[str, Any], where: str) -> Config:
 
 
 def _device(section: _Section) -> DeviceSection:
-    section.known("name", "class", "driver", "data", "key", "vote_key", "report_s")
+    section.known("name", "class", "driver", "data", "key", "vote_key", "certificate", "report_s")
     return DeviceSection(
         name=section.text("name", chars_max=NAME_CHARS_MAX),
         device_class=section.text("class", chars_max=NAME_CHARS_MAX),
@@ -133,6 +134,7 @@ def _device(section: _Section) -> DeviceSection:
         data=section.text("data", "data"),
         key=section.text("key", "device.key"),
         vote_key=section.text("vote_key", "vote.key"),
+        certificate=section.text("certificate", "") or None,
         report_s=section.integer("report_s", 1, 86_400, 60),
     )
 

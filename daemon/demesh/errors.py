@@ -5,6 +5,7 @@
     ├── KeyFileError     77  a key is missing, unreadable or readable by others
     ├── TemporaryError   75  broker unreachable, port in use: trying again may help
     ├── StorageError     74  a store cannot be read or written
+    ├── RefusedError     76  the ledger's rules, or owners, do not allow what is asked
     └── ProofError       65  a proof does not hold, or there is nothing to prove
 
 A peer's fault is never an exception: it is a `Reject` code, counted and observed.
@@ -40,6 +41,12 @@ class StorageError(DemeshError):
     """A store cannot be read or written (EX_IOERR)."""
 
     exit_code = 74
+
+
+class RefusedError(DemeshError):
+    """The mesh does not take what is asked of it (EX_PROTOCOL)."""
+
+    exit_code = 76
 
 
 class ProofError(DemeshError):

@@ -85,27 +85,33 @@ class Board:
 
 
 class Mesh:
-    """Boards of one owner, each with a folder beside the genesis."""
+    """Boards that go round their owners, each with a folder beside the genesis."""
 
-    def __init__(self, folder: Path, url: str, count: int = 4) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, url: str, count: int = 4, owners: tuple[str, ...] = ("anna",)
+    ) -> None:
+        self.folder, self.url = folder, url
         self.plugins = folder / "plugins"
         self._install()
-        owner = _key("owner")
-        owner_id = identity.device_id(bytes(owner.verify_key))
+        (folder / "owners").mkdir()
+        signing = [_key(f"owner {name}") for name in owners]
+        for name, key in zip(owners, signing, strict=True):
+            write_key(self.owner_key(name), key)
+        ids = [identity.device_id(bytes(key.verify_key)) for key in signing]
         devices = []
-        accounts = [GenesisAccount(owner_id, owner_id, AccountKind.OWNER, 0)]
+        accounts = [GenesisAccount(id, id, AccountKind.OWNER, 0) for id in ids]
         self.boards: list[Board] = []
         for number in range(count):
             name = f"board{number}"
             device, vote = _key(f"{name} device"), _key(f"{name} vote")
             public = bytes(device.verify_key)
             certificate = identity.certify_device(
-                owner, name, "meter", public, bytes(vote.verify_key)
+                signing[number % len(owners)], name, "meter", public, bytes(vote.verify_key)
             )
             devices.append(GenesisDevice(certificate, 1))
             account = identity.device_id(public)
-            accounts.append(GenesisAccount(account, owner_id, AccountKind.DEVICE, -CREDIT))
+            owner = ids[number % len(owners)]
+            accounts.append(GenesisAccount(account, owner, AccountKind.DEVICE, -CREDIT))
             board = Board(name, folder / name)
             board.folder.mkdir()
             write_key(board.folder / "device.key", device)
@@ -115,11 +121,15 @@ class Mesh:
         commons = bytes(16)
         body = GenesisBody(
             "street", 1, bytes(8), 1_700_000_000, 1,
-            (bytes(owner.verify_key),), ("anna",), tuple(devices),
+            tuple(bytes(key.verify_key) for key in signing), owners, tuple(devices),
             (*accounts, GenesisAccount(commons, commons, AccountKind.COMMONS, 0)), commons, 0,
         )  # fmt: skip
-        genesis = identity.make_genesis(body, [identity.signer(owner)])
+        genesis = identity.make_genesis(body, [identity.signer(key) for key in signing])
         (folder / "genesis.cbor").write_bytes(encode(genesis))
+
+    def owner_key(self, name: str) -> Path:
+        """The file with an owner's private key."""
+        return self.folder / "owners" / f"{name}.key"
 
     def trade(self, seller: Board, buyer: Board) -> None:
         """Let one board sell to another, without end."""

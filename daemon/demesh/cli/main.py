@@ -47,11 +47,12 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_version(subparsers)
     meant = next((word for word in words if not word.startswith("-")), "")
     if meant != "version":
-        from demesh.cli import ledger, run  # noqa: PLC0415
+        from demesh.cli import ledger, member, run  # noqa: PLC0415
 
         run.add_command(subparsers)
         ledger.add_command(subparsers)
-    if meant not in ("run", "ledger", "version"):
+        member.add_command(subparsers)
+    if meant not in ("run", "ledger", "member", "version"):
         _add_others(subparsers, meant)
     return parser
 

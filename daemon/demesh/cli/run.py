@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from demesh.passport import NodeIdentity
     from demesh.ports import Instant, Restored
     from demesh.runtime import Runtime
-    from demesh.wire.messages import Genesis
+    from demesh.wire.messages import DeviceCertificate, Genesis
 
 PASSWORD_BYTES_MAX = 1024
 GENESIS_BYTES_MAX = 4 * 1024 * 1024
+CERTIFICATE_BYTES_MAX = 1024
 
 # The least time from a proposal to giving up on it: a few round trips of the network it runs on.
 DELAY_FLOOR_MS = {"lan": 250, "wan": 1000}
@@ -66,7 +67,7 @@ def _open(path: Path, config: Config, factory: OpenDriver) -> Runtime:
     folder, broker = path.parent, config.broker
     _, mesh = read_genesis(folder / config.mesh.genesis)
     _load_keys(path, config)
-    password = _read_password(folder, config)
+    password = read_password(folder, config)
     open_log()
     store = FileStore(folder / config.device.data, mesh)
     now = time.monotonic_ns()
@@ -106,11 +107,13 @@ def _load_keys(path: Path, config: Config) -> NodeIdentity:
     from demesh.passport import NodeIdentity  # noqa: PLC0415
     from demesh.storage.keys import load_key  # noqa: PLC0415
 
+    paper = config.device.certificate
     return NodeIdentity(
         config.device.name,
         config.device.device_class,
         load_key(path.parent / config.device.key),
         load_key(path.parent / config.device.vote_key),
+        None if paper is None else read_certificate(path.parent / paper),
     )
 
 
@@ -133,7 +136,22 @@ def read_genesis(path: Path) -> tuple[Genesis, bytes]:
         raise ConfigError(f"{path}: no valid genesis: {error}") from None
 
 
-def _read_password(folder: Path, config: Config) -> str | None:
+def read_certificate(path: Path) -> DeviceCertificate:
+    """The certificate of a device; raises ConfigError. Whether it holds, only the mesh can say."""
+    from demesh.wire.messages import DeviceCertificate  # noqa: PLC0415
+    from demesh.wire.schema import Malformed, decode  # noqa: PLC0415
+
+    try:
+        with path.open("rb") as file:
+            return decode(DeviceCertificate, file.read(CERTIFICATE_BYTES_MAX))
+    except OSError as error:
+        raise ConfigError(f"{path}: the certificate cannot be read: {error.strerror}") from None
+    except Malformed as error:
+        raise ConfigError(f"{path}: not a certificate of a device: {error}") from None
+
+
+def read_password(folder: Path, config: Config) -> str | None:
+    """The broker's password, if there is one; raises KeyFileError."""
     if config.broker.password_file is None:
         return None
     from demesh.storage.keys import read_private  # noqa: PLC0415
@@ -151,8 +169,9 @@ def _read_password(folder: Path, config: Config) -> str | None:
 
 def _report_check(path: Path, config: Config) -> int:
     """Say what is good and what is missing; raises DemeshError for what is wrong."""
-    named = (config.mesh.genesis, config.device.key, config.device.vote_key)
-    absent = [name for name in named if not (path.parent / name).exists()]
+    device = config.device
+    named = (config.mesh.genesis, device.key, device.vote_key, device.certificate)
+    absent = [name for name in named if name is not None and not (path.parent / name).exists()]
     if not absent:
         from demesh.ports import Restored  # noqa: PLC0415
 

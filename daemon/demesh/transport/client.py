@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import aiomqtt
 
+from demesh.errors import ConfigError
 from demesh.ports import Received
 
 # Without it, Nagle against delayed acknowledgements makes a QoS 1 round trip 44 ms instead of 1.
@@ -20,6 +23,9 @@ KEEPALIVE_S = 20
 
 # CONNECT, SUBSCRIBE and PUBLISH each; poor Wi-Fi stalls for seconds, a dead broker for ever.
 REQUEST_S = 10.0
+
+# CONNACK refusals that no waiting mends (MQTT 5 codes, to which paho maps those of 3.1.1).
+LOGIN_REFUSED = (134, 135)
 
 _QUIET = logging.getLogger("demesh.mqtt")
 _QUIET.setLevel(logging.CRITICAL)  # the transport reports in its own words
@@ -67,3 +73,21 @@ def new_client(link: Link, deliver: Callable[[Received], None], calls_max: int) 
     )
     client.pending_calls_threshold = calls_max
     return client
+
+
+def reason_of(error: aiomqtt.MqttError) -> str:
+    """What went wrong, without the number in front ("[Errno 111] Connection refused")."""
+    return re.sub(r"^\[[^]]*\] ", "", str(error))
+
+
+def check_login(link: Link, error: aiomqtt.MqttError) -> None:
+    """Raises ConfigError if the broker refused name and password: no waiting mends that."""
+    if isinstance(error, aiomqtt.MqttCodeError) and value_of(error.rc) in LOGIN_REFUSED:
+        raise ConfigError(
+            f"{link.url}: the broker refused the login; check [broker] username, password_file"
+        ) from None
+
+
+def value_of(code: Any) -> int:
+    """paho gives reason codes as objects or as plain integers, by version and packet."""
+    return int(getattr(code, "value", -1 if code is None else code))

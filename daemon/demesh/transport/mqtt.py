@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiomqtt
 
-from demesh.errors import ConfigError, TemporaryError
+from demesh.errors import TemporaryError
 from demesh.ports import Linked, Publish, Received
-from demesh.transport.client import REQUEST_S, Link, new_client
+from demesh.transport.client import REQUEST_S, Link, check_login, new_client, reason_of, value_of
 from demesh.transport.outbox import Outbox
 
 # A broker restarts in about a second: try soon, then spare radio and broker. Half of it is jitter,
@@ -32,9 +31,6 @@ STEADY_S = 10.0
 
 # QoS 1 publications under way at once: at 30 ms a round trip that is 500 a second. paho holds 20.
 SENDERS = 16
-
-# CONNACK refusals that no waiting mends (MQTT 5 codes, to which paho maps those of 3.1.1).
-LOGIN_REFUSED = (134, 135)
 
 
 class MqttTransport:
@@ -98,7 +94,7 @@ class MqttTransport:
         if self._link.subscriptions:
             granted = await client.subscribe([(topic, 1) for topic in self._link.subscriptions])
             for topic, code in zip(self._link.subscriptions, granted, strict=True):
-                if _value(code) >= 128:
+                if value_of(code) >= 128:
                     raise aiomqtt.MqttError(f"the subscription to {topic} was refused")
         self._client, self._was_up, self._complaint = client, True, ""
         self._up.set()
@@ -109,14 +105,9 @@ class MqttTransport:
 
     def _down(self, error: aiomqtt.MqttError, waited_s: float) -> None:
         """Say once what is wrong; before the first connection, give up in time."""
-        # Without the number in front: "[Errno 111] Connection refused".
-        url, reason = self._link.url, re.sub(r"^\[[^]]*\] ", "", str(error))
-        code = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
+        url, reason = self._link.url, reason_of(error)
         if not self._was_up:
-            if _value(code) in LOGIN_REFUSED:
-                raise ConfigError(
-                    f"{url}: the broker refused the login; check [broker] username, password_file"
-                )
+            check_login(self._link, error)
             if 0 < self._link.wait_s <= waited_s:
                 raise TemporaryError(
                     f"{url}: no broker: {reason}; start it, or correct [broker] url"
@@ -160,8 +151,3 @@ class MqttTransport:
             self._outbox.failed(parcel)
         else:
             self._outbox.sent()
-
-
-def _value(code: Any) -> int:
-    """paho gives reason codes as objects or as plain integers, by version and packet."""
-    return int(getattr(code, "value", -1 if code is None else code))

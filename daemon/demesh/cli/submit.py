@@ -1,0 +1,113 @@
+"""An op of a device's owner on its way into the ledger: published in the device's name, awaited.
+
+The device's own daemon hears it too, passes nothing on and shows in its ledger what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from demesh.cli.members import Mesh, read_mesh
+from demesh.cli.run import read_password
+from demesh.errors import TemporaryError
+from demesh.ledger.ops import SignedOp
+from demesh.ledger.state import Result
+from demesh.ports import Publish
+from demesh.storage.keys import load_key
+from demesh.transport.client import Link
+from demesh.transport.once import publish_once
+from demesh.wire import identity
+from demesh.wire.frame import Binding, seal_statement
+from demesh.wire.kinds import Kind
+from demesh.wire.messages import Op, OpType, SetMember
+from demesh.wire.schema import encode
+from demesh.wire.topics import Topics
+
+# The clock of an idle mesh runs on for an hour after its last block, and an hour is for the op.
+VALID_S = 7_200
+
+# A busy mesh decides within a second and the ledger is on disk one later; on poor radio, with a
+# hand-over before it, it may take ten times that. Who waits longer looks again later.
+PATIENCE_S = 30.0
+LOOK_S = 0.5
+AGAIN_S = 5.0
+
+
+class Submission:
+    """One op, signed by the device of a configuration."""
+
+    def __init__(self, path: Path, mesh: Mesh, body: SetMember) -> None:
+        """Sign it; raises KeyFileError."""
+        self._path, self._mesh = path, mesh
+        key = load_key(mesh.folder / mesh.config.device.key)
+        signer = identity.device_id(bytes(key.verify_key))
+        valid_until_s = mesh.ledger.time_s + VALID_S
+        payload = encode(Op(OpType.MEMBER, os.urandom(8), valid_until_s, encode(body)))
+        id = hashlib.blake2b(signer + payload, digest_size=32).digest()
+        self.op = SignedOp(id, signer, valid_until_s, body)
+        binding = Binding(mesh.id, mesh.body.generation)
+        frame = seal_statement(Kind.OP, binding, signer, payload, identity.signer(key))
+        self._publish = Publish(Topics(mesh.id, signer).mine("op"), frame)
+
+    def foreseen(self) -> Result:
+        """What the ledger would say to it now."""
+        applied = self._mesh.ledger.apply((self.op,), self._mesh.ledger.time_s, lambda _: None)
+        return applied.results[0]
+
+    def check_running(self) -> None:
+        """Only a running daemon can show what becomes of the op; raises TemporaryError."""
+        folder = self._mesh.folder / self._mesh.config.device.data
+        try:
+            handle = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            held = False
+        else:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                held = False
+            except OSError:
+                held = True
+            os.close(handle)
+        if not held:
+            raise TemporaryError(
+                f"no daemon runs on {folder}, and only a running one can see what is decided; "
+                f"start it (demesh run --config {self._path}) or give another --config"
+            )
+
+    def carry(self) -> tuple[Result, Mesh]:
+        """Publish it until the ledger has an answer; raises DemeshError."""
+        return asyncio.run(self._carry())
+
+    async def _carry(self) -> tuple[Result, Mesh]:
+        config = self._mesh.config
+        broker = config.broker
+        link = Link(
+            broker.host,
+            broker.port,
+            broker.url,
+            client_id=f"demesh-member-{os.urandom(6).hex()}",
+            subscriptions=(),
+            username=broker.username,
+            password=read_password(self._mesh.folder, config),
+        )
+        begun = said = time.monotonic()
+        await publish_once(link, self._publish)
+        while time.monotonic() < begun + PATIENCE_S:
+            await asyncio.sleep(LOOK_S)
+            mesh = read_mesh(self._path)
+            result = mesh.ledger.result(self.op.id)
+            if result is not None:
+                return result, mesh
+            if time.monotonic() >= said + AGAIN_S:  # a broker that was restarted may have lost it
+                said = time.monotonic()
+                await publish_once(link, self._publish)
+        raise TemporaryError(
+            f"not decided within {PATIENCE_S:.0f} s: too few voters may be up, or this device may "
+            "be cut off; the change may still be made: look with demesh member list, and give the "
+            "same command again if it was not"
+        )
