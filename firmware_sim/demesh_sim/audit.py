@@ -67,6 +67,8 @@ class Audit:
     roots: tuple[tuple[str, str], ...]  # (board, state root at the common height)
     sums: tuple[tuple[str, int], ...]  # (board, sum of all balances and escrows after its tip)
     balances: tuple[Balance, ...]
+    epoch: int
+    votes: tuple[tuple[str, int], ...]  # (owner, weight) of each voting board
     commons: int
     escrow: int
     channels_opened: int
@@ -112,6 +114,8 @@ def audit(genesis: Genesis, books: Mapping[str, Books]) -> Audit:
         roots=tuple(roots),
         sums=tuple(sums),
         balances=balances,
+        epoch=history.ledger.electorate.epoch,
+        votes=_votes(history.ledger),
         commons=commons,
         escrow=sum(channel.escrow for _, channel in history.ledger.channels()),
         channels_opened=sum(isinstance(event, Opened) for event in history.events),
@@ -226,6 +230,12 @@ def _root_at(body: GenesisBody, book: Books, height: int) -> bytes:
 def _height(book: Books) -> int:
     tip = book.tip()
     return 0 if tip is None else tip.height
+
+
+def _votes(ledger: Ledger) -> tuple[tuple[str, int], ...]:
+    owners, members = dict(ledger.owners()), dict(ledger.members())
+    voters = ledger.electorate.voters
+    return tuple((owners[members[v.device].certificate.owner].name, v.weight) for v in voters)
 
 
 def _balances(body: GenesisBody, ledger: Ledger) -> tuple[tuple[Balance, ...], int]:

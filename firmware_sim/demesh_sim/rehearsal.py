@@ -49,4 +49,4 @@ def run(scenario: Scenario, seed: int, duration_s: int, view: View) -> tuple[Rep
         picture.finality_ms,
         feeders(scenario, picture),
     )
-    return done.report, summarize(audit(genesis, done.stores), figures, genesis.body)
+    return done.report, summarize(audit(genesis, done.stores), figures)

@@ -160,7 +160,7 @@ class Street:
             feeders(self.scenario, self.picture),
             interrupted=self.stop.is_set(),
         )
-        return summarize(found, run, self.founded.genesis.body)
+        return summarize(found, run)
 
     async def _connect(self) -> Observer:
         if self._given is None:

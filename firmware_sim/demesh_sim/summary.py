@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from demesh.wire import identity
-from demesh.wire.messages import GenesisBody
 from demesh_sim.audit import OWN, Audit
 from demesh_sim.picture import BEHIND_MIN, Picture
 from demesh_sim.scenario import Scenario
@@ -67,7 +65,7 @@ def feeders(scenario: Scenario, picture: Picture) -> tuple[tuple[str, int, int],
 SHORT_MS = 20_000
 
 
-def summarize(audit: Audit, run: Run, body: GenesisBody) -> Summary:
+def summarize(audit: Audit, run: Run) -> Summary:
     """Judge a run."""
     missing = list(audit.faults)
     wrong = [f"{name} {total}" for name, total in audit.sums if total]
@@ -87,25 +85,25 @@ def summarize(audit: Audit, run: Run, body: GenesisBody) -> Summary:
     if late and run.wall_ms < SHORT_MS:
         late.append(f"a run of {run.wall_ms // 1000} s is short: try DURATION={SHORT_MS // 1000}")
     if run.interrupted:
-        return Summary(audit, run, tuple(missing), franchise(body), tuple(late))
-    return Summary(audit, run, (*missing, *late), franchise(body))
+        return Summary(audit, run, tuple(missing), franchise(audit), tuple(late))
+    return Summary(audit, run, (*missing, *late), franchise(audit))
 
 
-def franchise(body: GenesisBody) -> tuple[str, ...]:
+def franchise(audit: Audit) -> tuple[str, ...]:
     """What the votes protect from and what not, in sentences."""
-    weights = [device.weight for device in body.devices]
+    weights = [weight for _, weight in audit.votes]
     total = sum(weights)
     faulty, quorum = (total - 1) // 3, 2 * total // 3 + 1
     owned: Counter[str] = Counter()
-    names = dict(
-        zip((identity.device_id(key) for key in body.owners), body.owner_names, strict=True)
-    )
-    for device in body.devices:
-        owned[names[device.certificate.owner]] += device.weight
+    for owner, weight in audit.votes:
+        owned[owner] += weight
+    equal = set(weights) == {1}
+    each = "one per board" if equal else f"on {len(weights)} boards"
+    some = f"Up to {faulty} boards" if equal else f"Boards with up to {faulty} of them together"
     above = [f"{name} ({votes})" for name, votes in sorted(owned.items()) if votes > faulty]
     lines = textwrap.wrap(
-        f"{total} votes, one per board; {quorum} of them decide. "
-        f"Up to {faulty} boards may be broken, silent or lying, "
+        f"{f'Epoch {audit.epoch}: ' if audit.epoch else ''}{total} votes, {each}; {quorum} of them "
+        f"decide. {some} may be broken, silent or lying, "
         "and still nothing false is decided and nothing stops.",
         LINE_CELLS,
     )

@@ -7,7 +7,7 @@ import pytest
 
 from demesh_sim import founding, scenario
 from demesh_sim.audit import audit
-from demesh_sim.summary import Run, lines, percentile, summarize
+from demesh_sim.summary import Run, franchise, lines, percentile, summarize
 from street.chains import Chain, Shelf
 
 STREET = scenario.load(Path(__file__).parents[2] / "configs" / "scenarios" / "street.toml")
@@ -27,7 +27,7 @@ def chain():
 
 
 def summary_of(books, run=RUN):
-    return summarize(audit(GENESIS, books), run, GENESIS.body)
+    return summarize(audit(GENESIS, books), run)
 
 
 def test_a_good_run_is_told_in_full_and_ends_with_0(chain):
@@ -47,6 +47,16 @@ def test_the_franchise_is_explained_with_its_limits(chain):
     assert "8 votes, one per board; 6 of them decide. Up to 2 boards may be" in text
     assert "Ada (3) and Boris (3) have more than 2" in text
     assert "Chloe" not in text
+
+
+def test_weights_that_owners_changed_count_as_they_are_now(chain):
+    summary = summary_of({name: chain.shelf() for name in NAMES})
+    changed = replace(summary.audit, epoch=2, votes=(("Ada", 3), ("Boris", 1), ("Chloe", 1)))
+    text = " ".join(franchise(changed))
+    assert text.startswith(
+        "Epoch 2: 5 votes, on 3 boards; 4 of them decide. Boards with up to 1 of"
+    )
+    assert "Ada (3) has more than 1" in text
 
 
 def test_boards_of_different_heights_are_compared_at_the_common_one(chain):
