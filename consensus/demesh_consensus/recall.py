@@ -19,20 +19,27 @@ ASK_LAST = 16_000_000_000
 class Recall:
     """Whether this voter may vote yet."""
 
-    __slots__ = ("_answered", "_attempt", "_due", "_me", "_voters", "floor", "quarantined")
+    __slots__ = (
+        "_answered",
+        "_attempt",
+        "_due",
+        "_me",
+        "_voters",
+        "floor",
+        "quarantined",
+        "weight",
+    )
 
     def __init__(self, voters: Voters, me: int | None, floor: int) -> None:
         self._voters, self._me = voters, me
         self.floor = floor  # votes of views up to here may be gone from the journal honestly
         self.quarantined = False
-        self._answered: dict[int, None] = {} if me is None else {me: None}
+        self._answered: dict[int, None] = {}
+        self.weight = 0  # that answered, mine included
         self._attempt = 0
         self._due: Instant | None = None
-
-    @property
-    def weight(self) -> int:
-        """Weight that answered, mine included."""
-        return sum(self._voters.weights[voter] for voter in self._answered)
+        if me is not None:
+            self.answered(me)
 
     @property
     def cleared(self) -> bool:
@@ -41,7 +48,9 @@ class Recall:
 
     def answered(self, voter: int) -> None:
         """A voter told what it holds of mine."""
-        self._answered[voter] = None
+        if voter not in self._answered:
+            self._answered[voter] = None
+            self.weight += self._voters.weights[voter]
 
     def tick(self, now: Instant) -> list[Effect]:
         """Ask, and ask again."""

@@ -16,6 +16,7 @@ from demesh_consensus.types import (
     Voters,
 )
 
+_KINDS = tuple(StatementKind)
 _EXCLUDES = {
     StatementKind.FINALIZE: StatementKind.NULLIFY,
     StatementKind.NULLIFY: StatementKind.FINALIZE,
@@ -110,7 +111,7 @@ class Round:
 
     def votes_of(self, voter: int) -> tuple[Vote, ...]:
         """All that the voter said in this view."""
-        return tuple(v for kind in StatementKind if (v := self._votes.get((kind, voter))))
+        return tuple(v for kind in _KINDS if (v := self._votes.get((kind, voter))))
 
     def weight_nullifying(self) -> int:
         """Weight that wants to skip this view."""

@@ -43,9 +43,11 @@ from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator, View
 
-# Pending ops said again at a standstill, the oldest first: what waits longest is what others lack,
-# and a full pool of 2 MB from everybody would keep a mesh from ever moving again.
+# Pending ops that all voters together say again at a standstill, the oldest first: what waits
+# longest is what others lack. Each says its share, for all of them may hold all of it: 64 from each
+# of 31 are 60,000 deliveries, which keep a busy mesh from ever moving again.
 OPS_REPEATED_MAX = 64
+OPS_REPEATED_MIN = 2
 
 # Own votes and blocks in the journal before it is written anew without what is final: a few hundred
 # kilobytes, and one rewrite per some hundred blocks.
@@ -148,8 +150,8 @@ class Voting:
     def repeat_ops(self) -> list[Effect]:
         """Ops that wait and that nobody else repeated, published again (R-CON-8)."""
         topic = self._topics.mine("op")
-        unheard = self.application.pool.unheard()[:OPS_REPEATED_MAX]
-        return [Publish(topic, frame) for frame in unheard]
+        share = max(OPS_REPEATED_MAX // len(self._directory.voters), OPS_REPEATED_MIN)
+        return [Publish(topic, frame) for frame in self.application.pool.unheard()[:share]]
 
     def found(self, found: Fetched | Sought) -> list[Effect]:
         """Answer who asked with what was stored."""

@@ -274,6 +274,15 @@ def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
     assert not node.presence.is_up(BARE.ids[1])
 
 
+def test_at_a_standstill_a_node_says_its_share_of_the_oldest_ops_again() -> None:
+    node = node_of(0)
+    clear(node)
+    frames = [pen_of(1).op(Transfer(BARE.ids[0], n), BEGINS_S + 60) for n in range(1, 41)]
+    for frame in frames:
+        assert node.application.submit(frame, BEGINS_S) is None
+    assert [e.payload for e in node.voting.repeat_ops() if isinstance(e, Publish)] == frames[:16]
+
+
 def test_a_leader_whose_connection_ended_is_not_waited_for() -> None:
     core = node_of(0).consensus
     gone, me = core.voters.leader(1), core.voters.leader(2)
