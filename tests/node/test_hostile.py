@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from demesh.backfill import QUESTION_EVERY, QUESTIONS_MAX
-from demesh.ports import Effect, Fetch, Fetched, StoredBlock
+from demesh.ports import Effect, Fetch, Fetched, SeekChunk, StoredBlock
 from demesh.wire import statements
 from demesh.wire.frame import seal_statement
 from demesh.wire.identity import signer as sign_with
@@ -19,6 +19,7 @@ from demesh.wire.messages import (
     Op,
     OpType,
     Recall,
+    Seek,
     Transfer,
     Want,
 )
@@ -121,7 +122,13 @@ def test_no_nonsense_about_votes_and_blocks_ends_a_node(seed: int) -> None:
 
 
 def answers(effects: list[Effect]) -> int:
-    return len([e for e in effects if isinstance(e, Fetch) or "/to/" in getattr(e, "topic", "")])
+    return len(
+        [
+            e
+            for e in effects
+            if isinstance(e, Fetch | SeekChunk) or "/to/" in getattr(e, "topic", "")
+        ]
+    )
 
 
 def test_one_member_gets_only_so_many_answers_at_once() -> None:
@@ -132,7 +139,7 @@ def test_one_member_gets_only_so_many_answers_at_once() -> None:
     assert victim.node.consensus.tip.height > 0
     pen, given = liar.signer(boot=1_000), 0
     for _ in range(100):
-        for message in (Want(1, 0), Recall(bytes(8))):
+        for message in (Want(1, 0), Recall(bytes(8)), Seek(bytes(32))):
             frame = pen.seal(message)
             given += answers(street.give(victim, liar.topics.to(victim.id), frame))
     assert given == QUESTIONS_MAX

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from demesh import snapshots
+from demesh import snapshots, voting
 from demesh.backfill import answer
 from demesh.node import Node
 from demesh.ports import MILLISECOND, Effect, Fetched, Sought
@@ -96,32 +96,32 @@ def test_an_audit_of_pruned_books_finds_a_wrong_beginning_and_a_board_left_far_b
 
 
 def test_a_board_comes_back_through_epochs_that_it_slept_through() -> None:
-    reform = Reform(23, observers=1, every_ms=100, until_s=60)
+    reform = Reform(23, observers=1, every_ms=120, until_s=28)
     reform.run(5)
     host = reform.swarm.hosts[2]
     host.crash()
     for at_s, board, weight in ((8, 4, 1), (12, 0, 0), (16, 0, 1)):
         reform.run(at_s)
         reform.want(board, weight)
-    reform.run(36)
+    reform.run(26)
     come_back(reform, 2)
-    reform.run(80)
+    reform.run(60)
     reform.check_whole()
     assert [board for board, _ in adoptions(reform)] == [2]
     assert host.store.hand_overs() and len(host.store.hand_overs()) == reform.epochs()[0]
 
 
 def test_a_device_with_nothing_but_its_keys_and_the_genesis_comes_in_by_a_checkpoint() -> None:
-    reform = Reform(24, observers=1, every_ms=80, until_s=50)
+    reform = Reform(24, observers=1, every_ms=80, until_s=22)
     fresh = reform.swarm.hosts[4]
     reform.run(3)
     fresh.crash()
     fresh.store = MemoryStore()
     reform.run(10)
     reform.want(3, 2)
-    reform.run(30)
+    reform.run(20)
     come_back(reform, 4)
-    reform.run(70)
+    reform.run(55)
     reform.check_whole()
     assert [board for board, _ in adoptions(reform)] == [4]
 
@@ -141,16 +141,20 @@ def test_a_newcomer_that_the_genesis_does_not_name_comes_in_by_a_checkpoint_and_
     assert [board for board, _ in adoptions(reform)] == [4]
 
 
-def test_a_voter_that_lost_its_ledger_but_not_its_journal_leaps_and_votes_on() -> None:
-    reform = Reform(25, every_ms=60, until_s=40)
-    reform.run(20)
+def test_a_voter_that_lost_its_ledger_but_not_its_journal_leaps_and_votes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Its journal holds the blocks that it voted for, until it is written anew.
+    monkeypatch.setattr(voting, "JOURNAL_RECORDS_MAX", 64)
+    reform = Reform(25, every_ms=60, until_s=12)
+    reform.run(10)
     host = reform.swarm.hosts[1]
     host.crash()
     emptied = MemoryStore()
     emptied.journal[:] = host.store.journal
     host.store = emptied
     come_back(reform, 1)
-    reform.run(60)
+    reform.run(45)
     reform.check_whole()
     assert [board for board, _ in adoptions(reform)] == [1]
 
@@ -190,15 +194,15 @@ class Forger(Node):
 
 
 def test_a_third_of_liars_delays_a_laggard_and_does_no_more() -> None:
-    reform = Reform(26, voters=7, every_ms=60, until_s=20)
+    reform = Reform(26, voters=7, every_ms=90, until_s=13)
     for host in reform.swarm.hosts[:2]:
         host.member = replace(host.member, make_node=Forger)
     reform.run(4)
     host = reform.swarm.hosts[6]
     host.crash()
-    reform.run(15)
+    reform.run(13)
     come_back(reform, 6)
-    reform.run(90)
+    reform.run(70)
     reform.check_whole()
     assert [board for board, _ in adoptions(reform)] == [6]
 
