@@ -19,7 +19,10 @@ from demesh_consensus import Block, Franchise, Voters
 
 
 class Seats:
-    """The seats of the current epoch and the one before; keeps directory and validator in step."""
+    """The seats from the epoch before the ledger's on; keeps directory and validator in step.
+
+    Consensus may be ahead of the ledger: who decides alone passes many epochs in one turn.
+    """
 
     def __init__(self, directory: Directory, signer: Signer, validator: Validator) -> None:
         self._directory, self._signer, self._validator = directory, signer, validator
@@ -40,7 +43,6 @@ class Seats:
             self._validator.enrol(vote_id, key)
         kids, mine = tuple(keys), self._signer.vote_id
         self._seats[voters.epoch] = voters, tuple(elector.device for elector in electorate.voters)
-        self._seats.pop(voters.epoch - 2, None)
         crypto = VoteCrypto(self._signer, self._validator, kids)
         return Franchise(voters, kids.index(mine) if mine in keys else None, crypto)
 
@@ -54,6 +56,8 @@ class Seats:
 
     def renew(self, ledger: Ledger) -> None:
         """Members and their keys are now as this finalized ledger says."""
+        oldest = ledger.electorate.epoch - 1
+        self._seats = {epoch: seats for epoch, seats in self._seats.items() if epoch >= oldest}
         before = self._directory.members
         self._directory.renew(
             {id: owner.name for id, owner in ledger.owners()},
@@ -65,5 +69,6 @@ class Seats:
             self._validator.enrol(member.vote_id, member.certificate.vote_key)
         kept = {self._signer.vote_id, *(member.vote_id for member in self._directory.members)}
         for member in before:
-            if member.vote_id not in kept:
+            # What was one device's vote key may be another one's device key now.
+            if member.vote_id not in kept and self._directory.member(member.vote_id) is None:
                 self._validator.forget(member.vote_id)

@@ -230,12 +230,13 @@ class Voting:
                 return [Reject.INVALID]
             if vote := read_vote(checked, held, self._directory):
                 votes.append(vote)
-        effects = []
+        effects, asked_in = [], self.core
         if answer.tip:
             tip = statements.decode_certificate(answer.tip)
             effects += self._epochs.receive_certificate(tip, now, live=False)
-        told = (votes, answer.epoch, answer.time_s, now)
-        effects += self._epochs.receive_recalled(member.voter, *told)
+        if self.core is asked_in:  # in another epoch the voter has another number, or none
+            told = (votes, answer.epoch, answer.time_s, now)
+            effects += self._epochs.receive_recalled(member.voter, *told)
         return self._carry(effects, now)
 
     def _want(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
