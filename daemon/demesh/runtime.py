@@ -143,10 +143,16 @@ class Runtime:
         self._flush_at: Instant | None = None
         self._dropped = (0, 0)
         self._complain_at: Instant = 0
-        self.again = False  # a checkpoint was adopted: begin anew from what is stored
+        self._adopted = False  # a checkpoint: what is stored is not what the node knows
+        self._stopped = False
+
+    @property
+    def again(self) -> bool:
+        """Did `run` end to begin anew from what is stored, and nobody wants it to stay ended?"""
+        return self._adopted and not self._stopped
 
     async def run(self) -> None:
-        """Run until `stop`, a signal, or `again`; closes the store. Raises DemeshError."""
+        """Run until `stop`, a signal, or an adoption; closes the store. Raises DemeshError."""
         try:
             self._begin()
             async with asyncio.TaskGroup() as group:
@@ -170,6 +176,7 @@ class Runtime:
 
     def stop(self) -> None:
         """Ask for the end, from the loop's thread; `run` returns when it is reached."""
+        self._stopped = True
         self._inbox.put(Stopping())
 
     def _begin(self) -> None:
@@ -193,21 +200,21 @@ class Runtime:
         for item in self._inbox.take(TURN_MAX):
             effects += (made := self._node.handle(item, time.monotonic_ns()))
             last = last or isinstance(item, Stopping)
-            self.again = any(isinstance(effect, Adopt) for effect in made)
-            if self.again:
+            self._adopted = any(isinstance(effect, Adopt) for effect in made)
+            if self._adopted:
                 break  # the node is of the past, and would go on writing where it was
         now = time.monotonic_ns()
         self._due = self._node.deadline()
-        if self._due is not None and self._due <= now and not self.again:
+        if self._due is not None and self._due <= now and not self._adopted:
             effects += self._node.tick(now)
             self._due = self._node.deadline()
         self._execute(effects, now)
-        return last or self.again
+        return last or self._adopted
 
     def _execute(self, effects: Sequence[Effect], now: Instant) -> None:
         """Execute a turn's effects in order; raises StorageError (RT1)."""
         self._persist(effects, now)
-        if self.again:
+        if self._adopted:
             _log.info("far behind: took over a later state from the others, beginning anew")
             return
         for effect in effects:

@@ -189,13 +189,27 @@ async def test_an_adopted_checkpoint_ends_the_run_and_nothing_else_of_its_turn_h
     async def scenario() -> None:
         shell.send(b"one", b"two", b"three")
         await until(lambda: shell.store.closed)
+        assert shell.runtime.again
 
     await shell.run(scenario)
     assert shell.record == [("commit", (adopted,))]
-    assert shell.runtime.again
     assert [item for item in shell.node.inputs if isinstance(item, Received)] == [
         Received("t/1", b"one")
     ], "the node is of the past: it is told no more"
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_who_is_told_to_stop_in_the_turn_of_an_adoption_stops(before: bool) -> None:
+    shell = Shell()
+    shell.node.on = on_messages([Adopt(8, b"checkpoint", (), (), ())])
+
+    async def scenario() -> None:
+        shell.send(b"one")
+        if not before:
+            await until(lambda: shell.store.closed)
+
+    await shell.run(scenario)
+    assert shell.store.closed and not shell.runtime.again
 
 
 async def test_a_run_that_was_stopped_does_not_begin_again() -> None:
