@@ -186,8 +186,8 @@ class Leaping:
         if source in self._liars:
             return Reject.INVALID
         mine = ledger.electorate
-        if self._walked and self._walked[0][1].epoch <= mine.epoch:
-            self._walked.clear()  # I came further by blocks
+        while self._walked and self._walked[0][1].epoch <= mine.epoch:
+            del self._walked[0]  # I came further by blocks; what is beyond leads on to my target
         before = len(self._walked)
         try:
             self._walk(mine, given.hand_overs)

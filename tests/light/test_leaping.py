@@ -269,3 +269,18 @@ def test_a_later_checkpoint_takes_the_place_of_an_earlier_one_and_keeps_what_is_
 def test_there_is_no_answer_without_blocks_or_a_checkpoint() -> None:
     assert answer(Fetched(b"asker", ())) is None
     assert answer(Sought(b"asker", None)) is None
+
+
+def test_who_comes_further_by_blocks_in_the_middle_of_a_leap_keeps_every_hand_over() -> None:
+    story = told()
+    donor, leaping = Donor(story), Leaping(DELAY)
+    assert leaping.leap(donor.leap(), b"one", FOUNDED, 0) is None
+    before = Story()
+    before.grow(transfer(ANN, BEN, 500))
+    before.grow(enrolling(certificate("barn", "cem"), weight=2))
+    walked = before.ledger  # the first epoch ended meanwhile
+    assert leaping.leap(Leap((), b""), b"two", walked, 2) is Reject.STALE
+    assert leaping.leap(Leap((b"garbage",), b""), b"two", walked, 2) is Reject.INVALID
+    adopted = finish(leaping, donor)
+    assert isinstance(adopted, Adopt)
+    assert [height for height, _ in adopted.hand_overs] == [3], "that of block 2 is stored"
