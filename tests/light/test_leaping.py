@@ -8,13 +8,17 @@ import pytest
 
 from demesh import backfill, snapshots
 from demesh.backfill import ASK_DELAYS, ASKS_IN_VAIN, Leaping, answer
+from demesh.errors import StorageError
 from demesh.ledger.ledger import Ledger
 from demesh.light import HandOver, follow
-from demesh.ports import Adopt, Fetched, Sought
+from demesh.past import past_of
+from demesh.ports import Adopt, Fetched, Restored, Sought, StoredBlock
 from demesh.snapshots import Checkpoint, take
+from demesh.wire import statements
 from demesh.wire.kinds import Reject
 from demesh.wire.messages import Chunk, Leap, Seek, Want
 from demesh.wire.schema import decode, encode
+from demesh_consensus.chain import Tip
 from ledger.book import ANN, BEN, certificate, enrolling, transfer
 from light.story import Story
 
@@ -284,3 +288,50 @@ def test_who_comes_further_by_blocks_in_the_middle_of_a_leap_keeps_every_hand_ov
     adopted = finish(leaping, donor)
     assert isinstance(adopted, Adopt)
     assert [height for height, _ in adopted.hand_overs] == [3], "that of block 2 is stored"
+
+
+# -- beginning anew -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_node_begins_with_the_block_of_the_checkpoint_it_adopted(closing: bool) -> None:
+    story = told(closing)
+    donor, leaping = Donor(story), Leaping(DELAY)
+    leaping.leap(donor.leap(), b"one", FOUNDED, 0)
+    adopted = finish(leaping, donor)
+    assert isinstance(adopted, Adopt)
+    restored = Restored(records=adopted.records, checkpoint=adopted.checkpoint)
+    past = past_of(FOUNDED.electorate.mesh_id, story.body, restored)
+    certificate, _ = statements.decode_final(story.finals[-1])
+    view = 0 if closing else story.block.view  # the next epoch begins at view 0
+    digest = statements.digest_of(story.block)
+    assert past.tip == Tip(view, 8, story.block.time_s, digest, certificate)
+    assert past.ledger.root == story.ledger.root
+
+
+def test_a_tip_that_only_a_later_block_made_final_has_no_certificate_to_show() -> None:
+    story = told()
+    ledger, height = story.ledger, len(story.blocks)
+    story.grow()
+    (taken,) = take(ledger, story.blocks[height - 1 :], story.finals[-1])
+    restored = Restored(records=ledger.records(), checkpoint=taken.checkpoint)
+    past = past_of(FOUNDED.electorate.mesh_id, story.body, restored)
+    assert (past.tip.height, past.tip.certificate) == (8, None)
+
+
+def test_stored_blocks_above_an_adopted_checkpoint_count_more_than_it() -> None:
+    story = told()
+    (taken,) = take(story.ledger, [story.block], story.finals[-1])
+    story.grow(transfer(ANN, BEN, 1))
+    stored = StoredBlock(9, statements.encode_block(story.block), story.finals[-1])
+    restored = Restored((), stored, story.ledger.records(), (), taken.checkpoint)
+    assert past_of(FOUNDED.electorate.mesh_id, story.body, restored).tip.height == 9
+
+
+def test_records_that_are_not_those_of_the_checkpoint_are_refused() -> None:
+    story = told()
+    (taken,) = take(story.ledger, [story.block], story.finals[-1])
+    story.grow(transfer(ANN, BEN, 1))
+    restored = Restored(records=story.ledger.records(), checkpoint=taken.checkpoint)
+    with pytest.raises(StorageError, match="do not give the state root of block 8"):
+        past_of(FOUNDED.electorate.mesh_id, story.body, restored)

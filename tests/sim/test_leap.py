@@ -19,7 +19,7 @@ from demesh.wire.schema import decode, encode
 from demesh_sim.audit import audit
 from demesh_sim.bare import found_bare
 from demesh_sim.memory_store import MemoryStore
-from sim.reform import Reform
+from sim.reform import CALM_S, QUIET_S, TROUBLE_S, Reform, trouble
 
 EVERY = 16  # instead of 1,024: a mesh of four makes two of these in some seconds
 
@@ -223,3 +223,41 @@ def test_the_power_may_go_at_any_step_of_a_leap(seed: int) -> None:
     reform.run(60)
     reform.check_whole()
     assert {board for board, _ in adoptions(reform)} == {2}
+
+
+@pytest.mark.parametrize("seed", [2, 18], ids="seed-{}-".format)
+def test_boards_leap_while_owners_change_voters_and_everything_fails(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "EVERY", 4)
+    reform = trouble(seed)
+    reform.run(TROUBLE_S + CALM_S + QUIET_S)
+    reform.check_whole()
+    assert adoptions(reform)
+
+
+def test_a_board_adopts_the_very_block_that_closed_an_epoch_and_votes_in_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshots, "EVERY", 1)  # so that the last block has a snapshot
+    reform = Reform(28, observers=1, every_ms=100, until_s=6)
+    reform.run(4)
+    host = reform.swarm.hosts[2]
+    host.crash()
+    reform.run(10)
+    reform.want(4, 1)
+    reform.run(14)
+    top = reform.swarm.report().blocks
+    assert reform.swarm.checkers.chain[top].closing
+    come_back(reform, 2)
+    reform.run(40)
+    reform.check_whole()
+    assert adoptions(reform) == [(2, top)]
+    for other in (0, 1):  # it takes the vote of the board that came back
+        reform.swarm.hosts[other].crash()
+    reform.run(42)
+    reform.swarm.hosts[0].boot()
+    reform.run(50)
+    reform.want(3, 2)
+    reform.run(60)
+    assert reform.swarm.report().blocks > top
