@@ -8,7 +8,9 @@ R-SNP-2   A Checkpoint is the header of that block, the headers of the blocks ab
           that has a Final of its own, that Final, and the ids of the chunks. It holds if the
           headers are linked, the last of them is final by the voters of their epoch (R-LGT-2), and
           the records of all chunks give the first one's state root. Above a closing block there are
-          no headers. More than ABOVE_MAX headers or CHUNKS_MAX chunks: there is no snapshot.
+          no headers. The records' electorate is of the first header's epoch, or of the next one if
+          that is closing: else it is a filler, which is final too and is no block of the chain.
+          More than ABOVE_MAX headers or CHUNKS_MAX chunks: there is no snapshot.
 R-SNP-3   Of blocks and chunks a device keeps what is above or of its last checkpoint but one.
 """
 
@@ -143,9 +145,11 @@ def records_of(chunk: bytes) -> tuple[tuple[bytes, bytes], ...]:
 
 
 def rebuilt(checkpoint: Checkpoint, chunks: Iterable[bytes]) -> Ledger:
-    """The ledger of all chunks; ValueError unless it gives the state root of the block."""
+    """The ledger of all chunks; ValueError unless it is that of the block, and no filler's."""
     records = [record for chunk in chunks for record in records_of(chunk)]
-    ledger = Ledger.restore(records)
-    if ledger.root != checkpoint.header.state_root:
-        raise ValueError(f"the chunks do not give the state of block {checkpoint.header.height}")
+    ledger, header = Ledger.restore(records), checkpoint.header
+    if ledger.root != header.state_root:
+        raise ValueError(f"the chunks do not give the state of block {header.height}")
+    if ledger.electorate.epoch != header.epoch + header.closing:
+        raise ValueError(f"block {header.height} is a filler: no epoch goes on from it")
     return ledger

@@ -18,9 +18,9 @@ from demesh.wire import statements
 from demesh.wire.kinds import Reject
 from demesh.wire.messages import Chunk, Leap, Seek, Want
 from demesh.wire.schema import decode, encode
-from demesh_consensus.chain import Tip
+from demesh_consensus.chain import Tip, filler
 from ledger.book import ANN, BEN, certificate, enrolling, transfer
-from light.story import Story
+from light.story import Story, final
 
 EVERY = 4
 DELAY = 1_000
@@ -335,3 +335,24 @@ def test_records_that_are_not_those_of_the_checkpoint_are_refused() -> None:
     restored = Restored(records=story.ledger.records(), checkpoint=taken.checkpoint)
     with pytest.raises(StorageError, match="do not give the state root of block 8"):
         past_of(FOUNDED.electorate.mesh_id, story.body, restored)
+
+
+def test_a_filler_is_no_block_to_begin_at() -> None:
+    """It was final, and has the state after its closing block: but the next epoch is not on it."""
+    story = Story()
+    for amount in range(1, 6):
+        story.grow(transfer(ANN, BEN, amount))
+    ended = story.ledger.electorate
+    closing = story.grow(enrolling(certificate("barn", "cem"), weight=2), trail=1)
+    above = filler(closing.view + 1, closing, statements.digest_of(closing))
+    chunks = snapshots.chunks_of(story.ledger.records())
+    forged = Checkpoint(
+        statements.header_of(above),
+        (),
+        final(ended, above),
+        b"".join(snapshots.id_of(chunk) for chunk in chunks),
+    )
+    leaping = Leaping(DELAY)
+    assert leaping.leap(Leap((), encode(forged)), b"one", FOUNDED, 0) is None
+    assert [leaping.chunk(Chunk(chunk), 0) for chunk in chunks][-1] is Reject.INVALID
+    assert leaping.leap(Leap((), encode(forged)), b"one", FOUNDED, 0) is Reject.INVALID
