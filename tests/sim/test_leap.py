@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -12,13 +13,24 @@ import pytest
 from demesh import snapshots, voting
 from demesh.backfill import answer
 from demesh.node import Node
-from demesh.ports import MILLISECOND, Effect, Fetched, Sought
+from demesh.ports import (
+    MILLISECOND,
+    Effect,
+    Fetched,
+    Instant,
+    Persist,
+    Sought,
+    StoreCheckpoint,
+)
 from demesh.snapshots import Checkpoint
 from demesh.wire.messages import Chunk, Genesis, Leap, Signal
 from demesh.wire.schema import decode, encode
 from demesh_sim.audit import audit
-from demesh_sim.bare import found_bare
+from demesh_sim.bare import Customer, found_bare
+from demesh_sim.links import PROFILES
 from demesh_sim.memory_store import MemoryStore
+from demesh_sim.swarm import Swarm
+from demesh_sim.witness import Witness
 from sim.reform import CALM_S, QUIET_S, TROUBLE_S, Reform, trouble
 
 EVERY = 16  # instead of 1,024: a mesh of four makes two of these in some seconds
@@ -261,3 +273,39 @@ def test_a_board_adopts_the_very_block_that_closed_an_epoch_and_votes_in_the_nex
     reform.want(3, 2)
     reform.run(60)
     assert reform.swarm.report().blocks > top
+
+
+class Snapshots(Witness):
+    """Which board stored a checkpoint of which height."""
+
+    def __init__(self) -> None:
+        self.taken: set[tuple[int, int]] = set()
+
+    def persisted(
+        self, board: int, at: Instant, effects: Sequence[Persist], store: MemoryStore
+    ) -> None:
+        self.taken |= {(board, e.height) for e in effects if isinstance(e, StoreCheckpoint)}
+
+
+def test_who_comes_back_by_blocks_takes_the_snapshots_on_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshots, "EVERY", 8)
+    bare, seen = found_bare(4, 29), Snapshots()
+    swarm = Swarm(bare.members, bare.genesis, 29, PROFILES["ethernet"], witnesses=[seen])
+    Customer(swarm, bare, every_ms=200, until_s=8)
+    swarm.run(3)
+    host = swarm.hosts[2]
+    host.store.flush()
+    host.crash()
+    tip = host.store.tip()
+    assert tip is not None
+    multiple = tip.height - tip.height % 8 + 8
+    while swarm.report().blocks < multiple + 3:
+        swarm.heap.run(swarm.heap.now + MILLISECOND)
+    swarm.network.restart_broker(100 * MILLISECOND)
+    host.boot()
+    swarm.run(20)
+    assert not swarm.checkers.adopted
+    assert len(set(swarm.report().heights)) == 1
+    assert {(board, multiple) for board in range(4)} <= seen.taken
