@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 
 from demesh.errors import ConfigError, StorageError
+from demesh.ledger.enrolment import enrol
+from demesh.ledger.ops import SignedOp
+from demesh.news import Decided
 from demesh.node import Node, NodeSettings
 from demesh.past import Standing, standing_of
 from demesh.ports import (
@@ -175,6 +178,31 @@ def test_an_op_that_its_owners_tools_publish_in_its_name_is_taken_and_repeated_i
         node.handle(Received(topic(0, "op"), frame), 0)
     assert [p.frame for p in node.application.pool] == [frame] and not node.rejects
     assert node.voting.repeat_ops() == [Publish(topic(0, "op"), frame)]
+
+
+def test_a_card_that_came_before_its_device_joined_is_heard_when_that_is_decided() -> None:
+    bare = found_bare(4, seed=5, newcomers=1)
+    node = Node(bare.members[0].identity, bare.genesis, Restored(), SETTINGS, 0)
+    node.start(0)
+    keys = bare.newcomers[0].identity
+    assert keys.certificate is not None
+    newcomer = Signer(keys.device_key, keys.vote_key, Binding(bare.mesh_id, 1), 1, b"new")
+    early = Received(
+        Topics(bare.mesh_id, newcomer.id).mine("card"),
+        newcomer.seal(Card(1, 1, keys.certificate, ())),
+        retained=True,
+    )
+    node.handle(early, 0)
+    assert node.rejects == {"TOPIC": 1} and not node._cards.devices
+
+    ledger = node.application.ledger
+    body = enrol(ledger, keys.certificate, 0, bare.owners)
+    op = SignedOp(bytes(32), bare.ids[1], ledger.time_s + 60, body)
+    applied = ledger.apply((op,), ledger.time_s, lambda _: None)
+    node.voting._seats.renew(applied.ledger)
+    block = Block(0, 1, 0, bare.mesh_id, 1, ledger.time_s, (), applied.ledger.root)
+    node._told([Decided(block, bare.ids[1], applied)], 0)
+    assert node._cards.devices == (newcomer.id,)
 
 
 def test_no_vote_leaves_before_quorum_weight_answered_the_recall() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from nacl.signing import SigningKey
 
 from demesh.past import standing_of
 from demesh.ports import MILLISECOND, Observe, Publish
@@ -103,6 +104,19 @@ def test_a_device_that_lost_its_journal_votes_again_with_a_new_key() -> None:
     assert listener.said(1, "quarantined at an earlier time")
 
 
+def test_a_device_with_a_vote_key_that_nobody_knows_observes_until_it_is_known() -> None:
+    reform = Reform(8, until_s=20, witnesses=[listener := Listener()])
+    reform.run(5)
+    reform.give_key(2, SigningKey(bytes(32)))
+    reform.run(12)
+    assert listener.said(2, "bare has another vote key of voter-2 on record: observing until")
+    assert voting(reform) == [True, True, False, True]
+    reform.want(2, 1)
+    reform.run(50)
+    assert listener.said(2, "votes from epoch 1 on, with weight 1 of 4")
+    reform.check_whole()
+
+
 def test_a_new_device_waits_joins_catches_up_and_votes() -> None:
     reform = Reform(3, newcomers=1, until_s=60, witnesses=[listener := Listener()])
     newcomer = reform.swarm.hosts[4]
@@ -113,9 +127,20 @@ def test_a_new_device_waits_joins_catches_up_and_votes() -> None:
     waiting = reform.run(40)
     assert listener.said(4, "not a member of bare yet: listening; its owners take it in with")
     assert waiting.heights[4] <= away < waiting.blocks, "nobody answers a stranger"
+    assert newcomer.node is not None and not list(newcomer.node.application.pool)
     reform.want(4, 1)
     reform.run(110)
     assert listener.said(4, "votes from epoch 1 on, with weight 1 of 5")
+    reform.check_whole()
+
+
+def test_a_device_that_joined_later_gets_a_long_chain_back_without_its_ledger() -> None:
+    reform = Reform(5, newcomers=1, every_ms=50, until_s=45)
+    reform.run(40)
+    reform.want(4, 1)
+    assert reform.run(45).blocks > 300
+    reform.lose_ledger(4)  # and with it the knowledge that it is a member
+    reform.run(52)
     reform.check_whole()
 
 
