@@ -115,8 +115,8 @@ class Chain:
     ) -> list[Link] | None:
         """Those of consecutive blocks that are above the tip, with digests; None if no chain.
 
-        They may go on where earlier parts ended; if they do not fit, those are forgotten. `trail`
-        are the views of the fillers above a closing last block.
+        They may go on where earlier parts ended. `trail` are the views of the fillers above a
+        closing last block.
         """
         links = [(crypto.digest(block), block) for block in blocks]
         if trail and (not links or not links[-1][1].closing):
@@ -131,7 +131,6 @@ class Chain:
         parent = self.tip.digest
         for height, (digest, block) in enumerate(links, self.tip.height + 1):
             if block.parent != parent or block.height != height:
-                self.forget()
                 return None
             parent = digest
         return links

@@ -183,8 +183,11 @@ class Follower(ABC):
 
         Only whoever was asked may leave the end open, for nothing proves such a part yet.
         """
+        from_asked = voter is not None and voter == self.catchup.asked
         links = self._chain.links(blocks, trail, self._crypto)
         if links is None:
+            if from_asked:  # one of us holds a liar's part
+                self._chain.forget()
             return [Refused(Refusal.INVALID)]
         if not links:
             return [Refused(Refusal.STALE)]
@@ -192,7 +195,7 @@ class Follower(ABC):
         if statement.kind is not FINALIZE or statement.view < block.view:
             return [Refused(Refusal.INVALID)]
         part = statement.digest != last
-        if part and (voter is None or voter != self.catchup.asked):
+        if part and not from_asked:
             return [Refused(Refusal.INVALID)]
         if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]

@@ -133,6 +133,19 @@ def test_a_part_of_a_chain_is_taken_only_from_who_was_asked() -> None:
     assert core.receive_blocks(blocks, final, 1, other) and core.tip.height == 4
 
 
+def test_who_was_not_asked_cannot_make_anybody_forget_the_parts_that_came() -> None:
+    blocks, final = run_of(4)
+    core = voter(None)
+    (question,) = asked(core.receive_certificate(final, 0))
+    core.receive_blocks(blocks[:2], final, 1, question.voter)
+    junk = [replace(blocks[2], parent=bytes(32))]
+    for other in (None, *range(4)):
+        if other != core.catchup.asked:
+            assert core.receive_blocks(junk, final, 2, other) == [Refused(Refusal.INVALID)]
+    core.receive_blocks(blocks[2:], final, 3, core.catchup.asked)
+    assert core.tip.height == 4
+
+
 def test_parts_of_a_chain_have_a_bound() -> None:
     blocks, final = run_of(PARTS_MAX * 2 + 2)
     core = voter(None)
