@@ -342,13 +342,15 @@ class Follower(ABC):
         return self._finalize(held, now)
 
     def _finalize(self, certificate: Certificate, now: Instant) -> list[Effect]:
+        if self.closed:
+            return []  # what stands above the end is final as well, and nothing to execute
         path = self._chain.path(certificate.statement.digest, self._rounds.proposed())
         if path is None:
             if self.catchup.in_vain(now):
                 self._chain.forget()
             self.catchup.missing(self._chain.wanted, now)
             return []
-        if not path or self.closed:
+        if not path:
             return []
         blocks, trail = self._chain.finalize(path, certificate)
         final = Finalized(blocks, certificate, trail)
