@@ -181,8 +181,13 @@ class Leaping:
         self._asked = to, now
         return to, Seek(missing)
 
-    def leap(self, given: Leap, source: bytes, ledger: Ledger, height: int) -> Reject | None:
-        """An answer by who was asked; ledger and height are those of my tip (R-SNP-5)."""
+    def leap(
+        self, given: Leap, source: bytes, ledger: Ledger, height: int
+    ) -> Reject | Adopt | None:
+        """An answer by who was asked; ledger and height are those of my tip (R-SNP-5).
+
+        What is to be adopted, if an earlier leap brought all the chunks already.
+        """
         if source in self._liars:
             return Reject.INVALID
         mine = ledger.electorate
@@ -206,7 +211,7 @@ class Leaping:
         if held is not None:
             listed = frozenset(checkpoint.ids)
             self._target.chunks = {id: c for id, c in held.chunks.items() if id in listed}
-        return None
+        return self._finish(self._target)
 
     def chunk(self, given: Chunk, height: int) -> Reject | Adopt | None:
         """A chunk, by whomever; with the last one what is to be adopted (R-SNP-6)."""
@@ -218,14 +223,7 @@ class Leaping:
             return Reject.STALE
         target.chunks[id] = given.content
         self._asked, self._vain = None, 0
-        if target.missing() is not None:
-            return None
-        try:
-            return self._adopt(target)
-        except ValueError:
-            self._liars[target.source] = None
-            self._give_up()
-            return Reject.INVALID
+        return self._finish(target)
 
     def _walk(self, mine: Electorate, hand_overs: Sequence[bytes]) -> None:
         """From epoch to epoch as far as they lead; raises ValueError."""
@@ -241,6 +239,17 @@ class Leaping:
             if electorate.epoch == epoch:
                 return electorate
         raise ValueError(f"nothing leads to epoch {epoch}")
+
+    def _finish(self, target: _Target) -> Reject | Adopt | None:
+        """If all chunks are here: what is to be adopted, or that the list of them was a lie."""
+        if target.missing() is not None:
+            return None
+        try:
+            return self._adopt(target)
+        except ValueError:
+            self._liars[target.source] = None
+            self._give_up()
+            return Reject.INVALID
 
     def _adopt(self, target: _Target) -> Adopt:
         """All that takes the place of what is stored; ValueError if it gives another state."""

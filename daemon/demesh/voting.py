@@ -264,8 +264,8 @@ class Voting:
         asked, ledger = self.core.catchup.asked, self.application.ledger
         if asked is None or self._voter(view.sender) != asked:
             return [Reject.STALE]
-        refused = self._leaping.leap(given, view.sender, ledger, self.core.tip.height)
-        return [refused] if refused else self._ask_on(view.sender, now)
+        outcome = self._leaping.leap(given, view.sender, ledger, self.core.tip.height)
+        return [outcome] if outcome else self._ask_on(view.sender, now)
 
     def _seek(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
         sought = decode(Seek, view.payload)

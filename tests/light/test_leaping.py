@@ -356,3 +356,20 @@ def test_a_filler_is_no_block_to_begin_at() -> None:
     assert leaping.leap(Leap((), encode(forged)), b"one", FOUNDED, 0) is None
     assert [leaping.chunk(Chunk(chunk), 0) for chunk in chunks][-1] is Reject.INVALID
     assert leaping.leap(Leap((), encode(forged)), b"one", FOUNDED, 0) is Reject.INVALID
+
+
+def test_a_later_checkpoint_of_which_all_chunks_are_here_already_is_adopted_at_once() -> None:
+    """A liar listed the later one's chunks, and one that nobody has, for the earlier one."""
+    story = told()
+    first = Donor(story)
+    for _ in range(EVERY):
+        story.grow(transfer(ANN, BEN, 9))
+    later, leaping = Donor(story), Leaping(DELAY)
+    true = decode(Checkpoint, first.stored.checkpoint)
+    listed = b"".join((*later.chunks, snapshots.id_of(b"nobody has this")))
+    mixed = Leap(first.leap().hand_overs, encode(replace(true, chunks=listed)))
+    assert leaping.leap(mixed, b"two", FOUNDED, 0) is None
+    for content in later.chunks.values():
+        assert leaping.chunk(Chunk(content), 0) is None
+    adopted = leaping.leap(later.leap(2), b"two", FOUNDED, 0)
+    assert isinstance(adopted, Adopt) and adopted.height == 8 + EVERY
