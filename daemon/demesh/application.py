@@ -3,6 +3,11 @@
 Consensus asks; the ledger answers. States are kept per block digest, which costs little because
 ledgers share structure, and are dropped when consensus prunes. What happened in a block is told
 once, when it is final (`settle`).
+
+R-LED-30  Ops and vouchers of a block are signed by accounts that the parent's ledger has and knows
+          a key of: members with their device keys, and owners. An op of anybody else makes the
+          block invalid, and a voucher is none. So a device's key counts from the block above the
+          one that took it in, final or not, and it does not matter what else a node executed.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from demesh.ledger.channels import OpenVoucher
 from demesh.ledger.events import Claimed, Closing, Enrolled, Event, Opened, Settled, Transferred
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
@@ -61,7 +67,7 @@ class Application:
             return op
         if op in self.pool:
             return None
-        if self.ledger.account(op.signer) is None:
+        if not self.ledger.signs(op.signer):
             return Reject.SENDER
         if not self.ledger.includable(op, time_s):
             return Reject.STALE
@@ -98,15 +104,21 @@ class Application:
             self._opened.popitem(last=False)
         return signed
 
-    def open_voucher(self, frame: bytes) -> tuple[bytes, Voucher] | None:
-        """(payer, voucher) of a voucher frame whose signature is good."""
-        view = self._validator.check(frame)
-        if isinstance(view, Reject) or view.kind is not Kind.VOUCHER:
-            return None
-        try:
-            return view.sender, decode(Voucher, view.payload)
-        except Malformed:
-            return None
+    def _vouchers_on(self, parent: Ledger) -> OpenVoucher:
+        """Opens voucher frames as every node does, whatever else it executed (R-LED-30)."""
+
+        def open_voucher(frame: bytes) -> tuple[bytes, Voucher] | None:
+            view = self._validator.check(frame)
+            if isinstance(view, Reject) or view.kind is not Kind.VOUCHER:
+                return None
+            if not parent.signs(view.sender):
+                return None
+            try:
+                return view.sender, decode(Voucher, view.payload)
+            except Malformed:
+                return None
+
+        return open_voucher
 
     # -- what consensus asks ----------------------------------------------------------------------
 
@@ -144,7 +156,7 @@ class Application:
             if ledger.includable(pending.op, time_s) and len(pending.frame) <= room:
                 chosen.append(pending)
                 room -= len(pending.frame)
-        applied = ledger.apply([p.op for p in chosen], time_s, self.open_voucher)
+        applied = ledger.apply([p.op for p in chosen], time_s, self._vouchers_on(ledger))
         return tuple(p.frame for p in chosen), applied.ledger.root, applied.closing
 
     def execute(self, block: Block, digest: bytes) -> bool:
@@ -157,13 +169,18 @@ class Application:
             op = self.open_op(frame)
             if isinstance(op, Reject) or not parent.includable(op, block.time_s):
                 return False
+            if not parent.signs(op.signer):
+                return False
             ops.append(op)
         if len({op.id for op in ops}) != len(ops):
             return False
-        applied = parent.apply(ops, block.time_s, self.open_voucher)
+        applied = parent.apply(ops, block.time_s, self._vouchers_on(parent))
         if (applied.ledger.root, applied.closing) != (block.state_root, block.closing):
             return False
         self._ledgers[digest], self._applied[digest] = applied.ledger, applied
+        for event in applied.events:
+            if isinstance(event, Enrolled) and (member := applied.ledger.member(event.device)):
+                self._validator.enrol(event.device, member.certificate.device_key)
         return True
 
     def prune(self, keep: frozenset[bytes]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from demesh.application import Application
-from demesh.ledger.events import Enrolled, Opened, Settled
+from demesh.ledger.events import Opened, Settled
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.state import Electorate
 from demesh.ports import StoredBlock
@@ -160,11 +160,7 @@ def _replay(genesis: Genesis, name: str, book: Books, common: int) -> _History:
             if not application.execute(block, digest):
                 fault = f"{name}: block {height} does not give its state root when executed anew"
                 return _History(at_common, tuple(events), (fault,))
-            happened = application.settle(digest).events
-            for event in happened:
-                if isinstance(event, Enrolled) and (new := application.ledger.member(event.device)):
-                    validator.enrol(event.device, new.certificate.device_key)
-            events += happened
+            events += application.settle(digest).events
             application.prune(frozenset({digest}))
             if height == common:
                 at_common = application.ledger

@@ -7,22 +7,30 @@ from nacl.signing import SigningKey
 from demesh.ledger.enrolment import enrol
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.membership import ENROLMENTS_MAX
-from demesh.wire import identity
-from demesh.wire.messages import DeviceCertificate, SetMember
+from demesh.ledger.ops import SignedOp
+from demesh.wire import identity, statements
+from demesh.wire.kinds import Reject
+from demesh.wire.messages import Claim, DeviceCertificate, SetMember, Transfer, Voucher
+from demesh.wire.signer import Signer
+from demesh_consensus import Block
 from node.hostile import Board, Street
 
 
+def keys_of_newcomer(number: int) -> list[SigningKey]:
+    return [SigningKey((b"%d %s" % (number, role)).ljust(32)) for role in (b"device", b"vote")]
+
+
 def newcomer(street: Street, number: int) -> DeviceCertificate:
-    keys = [SigningKey((b"%d %s" % (number, role)).ljust(32)) for role in (b"device", b"vote")]
+    keys = keys_of_newcomer(number)
     owner = street.bare.owners[0]
     public = [bytes(key.verify_key) for key in keys]
     return identity.certify_device(owner, f"newcomer-{number}", "meter", public[0], public[1])
 
 
-def ask(street: Street, board: Board, body: SetMember) -> None:
+def ask(street: Street, board: Board, body: SetMember | Claim) -> None:
     """An op in a board's own name, heard by it and by all others."""
     frame = board.pen.op(body, board.node.consensus.clock.read_s(street.now) + 60)
-    for heard_by in street.boards:
+    for heard_by in (one for one in street.boards if one.index not in street.down):
         street.give(heard_by, board.topics.mine("op"), frame)
 
 
@@ -117,3 +125,64 @@ def test_an_answer_to_an_epoch_that_it_ends_itself_counts_in_no_other() -> None:
     street.down = set()
     street.run(3)
     assert victim.node.consensus.voting
+
+
+def test_a_laggard_executes_what_a_device_said_that_was_taken_in_within_the_same_run() -> None:
+    """An observer ends no epoch, so the blocks before and after it come in one answer."""
+    street = Street()
+    street.run(2)
+    speaker, laggard = street.boards[0], street.boards[3]
+    ledger, keys = speaker.node.application.ledger, keys_of_newcomer(1)
+    street.down = {3}
+    ask(street, speaker, enrol(ledger, newcomer(street, 1), 0, street.bare.owners))
+    street.run(5)
+    device = identity.device_id(bytes(keys[0].verify_key))
+    assert speaker.node.directory.member(device) and speaker.node.consensus.voters.epoch == 0
+    pen = Signer(*keys, speaker.pen.binding, 1, bytes(32))
+    frame = pen.op(Transfer(speaker.id, 1), speaker.node.consensus.clock.read_s(street.now) + 60)
+    for board in street.boards[:3]:
+        street.give(board, speaker.topics.mine("op"), frame)
+    street.run(5)
+    height = speaker.node.consensus.tip.height
+    assert height >= 2 and not list(speaker.node.application.pool)
+    street.down = set()
+    street.boot(laggard)
+    street.run(20)
+    assert laggard.node.consensus.tip.height == height
+
+
+def test_a_voucher_of_a_device_taken_in_within_the_same_run_is_answered_alike() -> None:
+    """Also one for a channel that does not exist: the answer is part of the state."""
+    street = Street()
+    street.run(2)
+    speaker, laggard = street.boards[0], street.boards[3]
+    ledger, keys = speaker.node.application.ledger, keys_of_newcomer(1)
+    street.down = {3}
+    ask(street, speaker, enrol(ledger, newcomer(street, 1), 0, street.bare.owners))
+    street.run(5)
+    pen = Signer(*keys, speaker.pen.binding, 1, bytes(32))
+    for signed in (pen.seal(Voucher(bytes(16), 0, 5)), speaker.pen.seal(Voucher(bytes(16), 0, 5))):
+        ask(street, speaker, Claim(signed))
+        street.run(5)
+    height = speaker.node.consensus.tip.height
+    assert height >= 3
+    street.down = set()
+    street.boot(laggard)
+    street.run(20)
+    assert laggard.node.consensus.tip.height == height
+
+
+def test_a_block_with_an_op_by_a_vote_key_is_invalid() -> None:
+    """Whose vote keys a node knows depends on where it is."""
+    street = Street()
+    street.run(2)
+    board = street.boards[0]
+    application, tip, keys = board.node.application, board.node.consensus.tip, street.boards[1]
+    pen = Signer(keys.member.identity.vote_key, SigningKey(bytes(32)), board.pen.binding, 1, b"")
+    frame = pen.op(Transfer(board.id, 1), tip.time_s + 60)
+    op = application.open_op(frame)
+    assert isinstance(op, SignedOp)
+    root = application.ledger.apply([op], tip.time_s, lambda _: None).ledger.root
+    block = Block(0, 1, 0, tip.digest, 1, tip.time_s, (frame,), root)
+    assert not application.execute(block, statements.digest_of(block))
+    assert application.submit(frame, tip.time_s) is Reject.SENDER

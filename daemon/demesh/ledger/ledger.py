@@ -188,6 +188,11 @@ class Ledger:
         """The account `id`, if there is one."""
         return self._get(ACCOUNTS + id, Account)
 
+    def signs(self, id: bytes) -> bool:
+        """Is this an account of which the ledger knows a key (R-LED-30)?"""
+        known = self._trie.get(MEMBERS + id) or self._trie.get(OWNERS + id)
+        return known is not None and self.account(id) is not None
+
     def channel(self, id: bytes) -> Channel | None:
         """The open channel `id`; None if it was settled or never opened."""
         return self._get(CHANNELS + id, Channel)
