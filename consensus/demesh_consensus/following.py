@@ -82,7 +82,7 @@ class Follower(ABC):
         self._chain = Chain(tip, application)
         self._rounds = Rounds(self.voters)
         self._away = Away()
-        self._pace = Pacemaker(timing, now)
+        self._pace = Pacemaker(timing, self.view, now)
         self._booted = clock is None  # so that its clock has yet to agree with the others
         self.catchup.start(tip.certificate, now)
 
@@ -150,8 +150,8 @@ class Follower(ABC):
                 good.append(certificate)
         # The leader signed the block alone: what a relay spoilt beside it is not passed on.
         kept = replace(proposal, justification=tuple(good))
-        if self._rounds.at(block.view).propose(digest, kept) and block.view == self.view:
-            self._pace.proposal_came(now)
+        if self._rounds.at(block.view).propose(digest, kept):
+            self._pace.proposed(block.view, now)
         effects += self._count(vote, now)
         return effects + self._advance(now)
 
@@ -295,6 +295,8 @@ class Follower(ABC):
         statement = certificate.statement
         if statement.kind is NOTARIZE and statement.view > self._tail_view():
             self._pace.tail_grew(now)
+        if statement.kind is NOTARIZE:
+            self._pace.notarized(statement.view, now)
         self._rounds.at(statement.view).hold(certificate)
         return self._finalize(certificate, now) if statement.kind is FINALIZE else []
 
@@ -316,7 +318,7 @@ class Follower(ABC):
         certified = self._rounds.last_certified(self.view)
         if certified is not None or self.view <= self.tip.view:
             self.view = max(certified or 0, self.tip.view) + 1
-            self._pace.entered()
+            self._pace.entered(self.view)
 
     def _delay(self) -> Instant:
         return self._pace.delay(self.view - self.tip.view - 1)

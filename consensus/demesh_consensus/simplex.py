@@ -76,7 +76,9 @@ class Simplex(Follower):
         super().__init__(franchise, application, tip, timing, salt, now, floor, clock, before)
         self._time_due: Instant | None = None  # when the clock allows the current proposal
         last = restore(restored, self._rounds, self.me, tip.view - VIEWS_KEPT)
-        self.view = max(self.view, last)
+        if last > self.view:
+            self.view = last
+            self._pace.entered(last)
         self.recall.quarantined = quarantined
 
     def deadline(self) -> Instant | None:

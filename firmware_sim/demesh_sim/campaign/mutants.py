@@ -263,7 +263,7 @@ def _enter_only_next(self: Follower) -> None:
     held = self._rounds.get(self.view)
     if held is not None and held.certificates:
         self.view += 1
-        self._pace.entered()
+        self._pace.entered(self.view)
 
 
 def _no_grounds(statement: Statement, rounds: round.Rounds, tip_view: int) -> list[Record]:
