@@ -146,8 +146,9 @@ class Follower(ABC):
             effects += taken
             if Refused(Refusal.CERTIFICATE) in taken:
                 break  # whoever relayed this makes nobody verify the rest
-            if certificate.statement.view > self.tip.view or certificate == self.tip.certificate:
-                good.append(certificate)
+            held = self._held(certificate.statement)
+            if held and len(held.signatures) <= len(certificate.signatures):
+                good.append(held)  # a larger one may not fit the frame
         # The leader signed the block alone: what a relay spoilt beside it is not passed on.
         kept = replace(proposal, justification=tuple(good))
         if self._rounds.at(block.view).propose(digest, kept):
@@ -286,6 +287,13 @@ class Follower(ABC):
         if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]
         return self._hold(certificate, now)
+
+    def _held(self, statement: Statement) -> Certificate | None:
+        """The good certificate that I have for this, of the tip or above it."""
+        held, tip = None, self.tip.certificate
+        if statement.view > self.tip.view and (round_ := self._rounds.get(statement.view)):
+            held = round_.certificates.get(statement.kind)
+        return next((c for c in (held, tip) if c is not None and c.statement == statement), None)
 
     def _good(self, certificate: Certificate) -> bool:
         round_ = self._rounds.get(certificate.statement.view)

@@ -9,6 +9,7 @@ from consensus.test_simplex import (
     FINALIZE,
     FOUR,
     NOTARIZE,
+    NULLIFY,
     block_of,
     certificate,
     digest_of,
@@ -22,6 +23,8 @@ from demesh_consensus import (
     Certificate,
     Effect,
     Misbehaved,
+    Proposal,
+    Record,
     Refusal,
     Refused,
 )
@@ -68,6 +71,22 @@ def test_a_bad_certificate_in_a_proposal_is_the_last_that_is_looked_at() -> None
     effects = core.receive_proposal(proposal_of(block_of(1), *bad), 0)
     assert effects.count(Refused(Refusal.CERTIFICATE)) == 1
     assert said(effects) == [(NOTARIZE, 1)]
+
+
+def test_nothing_that_was_not_verified_is_passed_on_with_a_proposal() -> None:
+    """Whoever repeated it would make others refuse the whole of what shows the parent."""
+    core = voter(3)
+    skipped = certificate(NULLIFY, 1)
+    core.receive_certificate(skipped, 0)
+    forged = replace(skipped, signatures=((0, bytes(64)), *skipped.signatures[1:]))
+    elsewhere = replace(skipped, statement=replace(skipped.statement, epoch=7, view=9))
+    block = block_of(2)
+    (recorded,) = [
+        effect.entry
+        for effect in core.receive_proposal(proposal_of(block, forged, elsewhere), 1)
+        if isinstance(effect, Record) and isinstance(effect.entry, Proposal)
+    ]
+    assert recorded == proposal_of(block, skipped)
 
 
 def test_voters_that_start_minutes_apart_agree_on_the_time() -> None:
