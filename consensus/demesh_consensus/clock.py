@@ -1,14 +1,16 @@
 """Mesh time: integer seconds in blocks, the only clock of the ledger (R-CON-13).
 
-A voter's clock starts from the finalized tip, advances with its own monotonic time and follows
-finalized blocks and what more than f weight of peers says from below. It never follows one block's
-time itself: a minority of leaders would run time ahead of the fastest honest clock.
+A voter's clock starts from the finalized tip, the slack below its time; it advances with its own
+monotonic time and follows finalized blocks and, until it votes, what more than f weight of peers
+says from below. It never follows one block's time itself: a minority of leaders would run time
+ahead of the fastest honest clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from demesh_consensus.chain import Tip
 from demesh_consensus.types import Instant, Voters
 
 SECOND = 1_000_000_000
@@ -31,6 +33,14 @@ class MeshClock:
         self._anchor_ns = self._time_ns  # at the last finalization, or at the start
         self._since = now
         self._claims: dict[int, int] = {}  # voter -> what its clock showed, minus my `now`
+
+    @classmethod
+    def since(cls, tip: Tip, now: Instant) -> MeshClock:
+        """The clock of a node that has just started, as if its tip had become final now.
+
+        The genesis has a time that nobody proposed, and that all begin with.
+        """
+        return cls(tip.time_s - (SLACK_S if tip.height else 0), now)
 
     def read_s(self, now: Instant) -> int:
         """Mesh time in whole seconds."""

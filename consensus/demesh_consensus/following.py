@@ -72,7 +72,7 @@ class Follower(ABC):
     ) -> None:
         self.franchise, self._before = franchise, before
         self.voters, self.me = franchise.voters, franchise.me
-        self.clock = clock or MeshClock(tip.time_s, now)
+        self.clock = clock or MeshClock.since(tip, now)
         self.closed = False  # the tip is the last block of this epoch
         floor = max(floor, tip.view)
         self.view = floor + 1
@@ -220,11 +220,12 @@ class Follower(ABC):
         """
         if epoch > self.voters.epoch:
             return self._elsewhere(epoch, now)
-        self.clock.heard(voter, time_s, self.voters, now)
+        silent = not self.voting
+        if silent:  # who votes follows what is final: what was claimed before grows old
+            self.clock.heard(voter, time_s, self.voters, now)
         for vote in votes:
             if alien := self._alien(vote):
                 return alien
-        silent = not self.voting
         self.recall.answered(voter)
         if silent and self.voting and self._booted and self.me is not None:
             self.clock.agree(self.me, self.voters, now)

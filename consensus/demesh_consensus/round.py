@@ -33,6 +33,7 @@ class Round:
         "_weights",
         "certificates",
         "digest",
+        "early",
         "proposals",
         "recorded",
         "spoiled",
@@ -48,6 +49,7 @@ class Round:
         self.proposals: dict[bytes, Proposal] = {}  # the first two of the leader's, by digest
         self.digest = b""  # of the one that counts
         self.spoiled = False  # the proposal is invalid, or there were two
+        self.early = False  # when the proposal came, its time had not come yet
 
     @property
     def proposal(self) -> Proposal | None:
@@ -173,13 +175,16 @@ class Rounds:
                 latest[vote.statement.kind] = vote
         return tuple(latest.values())
 
-    def weight_from(self, view: int) -> int:
-        """Weight of all who said anything in this view or later (R-CON-7)."""
+    def weight_from(self, view: int, me: int | None) -> int:
+        """Weight of all others who said anything in this view or later (R-CON-7).
+
+        With my own f liars and I would be reason enough for me to repeat myself for ever.
+        """
         voices: set[int] = set()
         for number, round_ in self._rounds.items():
             if number >= view:
                 voices |= round_.voices()
-        return sum(self._voters.weights[voter] for voter in voices)
+        return sum(self._voters.weights[voter] for voter in voices if voter != me)
 
     def last_certified(self, view: int) -> int | None:
         """The highest view from `view` on that has any certificate (R-CON-1)."""

@@ -170,10 +170,14 @@ class Simplex(Follower):
         block, digest = round_.proposal.block, round_.digest
         verdict = judge(block, digest, self._chain, self._rounds, self.clock, now)
         if verdict is None and not self.clock.accepts(block.time_s, now):
-            self._time_due = self.clock.instant_of(block.time_s - SLACK_S)
+            round_.early = True
+            if block.ops or self._working(now):
+                self._time_due = self.clock.instant_of(block.time_s - SLACK_S)
         if not verdict:
             round_.spoiled = verdict is False
             return []
+        if round_.early and not block.ops and not self._working(now):
+            return []  # its time has come, and nobody needs it: a liar's, in an idle mesh
         statement = self.voters.statement(NOTARIZE, self.view, digest)
         return [Record(round_.proposal), *self._cast(statement, now)]
 
@@ -253,7 +257,7 @@ class Simplex(Follower):
             return True
         if self._tail_view() > self.tip.view and now >= self._pace.tail_due(self._delay()):
             return True
-        return self._rounds.weight_from(self.view) > self.voters.faulty_max
+        return self._rounds.weight_from(self.view, self.me) > self.voters.faulty_max
 
     def _repeat(self) -> list[Effect]:
         """R-CON-8: all that may help somebody to move on."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from consensus.cluster import GENESIS, SECOND
+from consensus.cluster import GENESIS, SECOND, START, Log, franchise_of
+from consensus.test_simplex import voter
+from demesh_consensus import Simplex, Timing, Tip
 from demesh_consensus.clock import ADVANCE_S_MAX, SLACK_S, MeshClock
 from demesh_consensus.types import Voters
 
@@ -45,3 +47,19 @@ def test_instant_of_is_when_it_will_show_that_time() -> None:
     due = clock.instant_of(107)
     assert due == 12 * SECOND
     assert clock.read_s(due - 1) == 106 and clock.read_s(due) == 107
+
+
+def test_a_restarted_clock_begins_the_slack_below_its_tip_and_at_the_genesis_with_it() -> None:
+    tip = Tip(3, 3, 1_010, b"x" * 32, None)
+    assert MeshClock.since(tip, 5 * SECOND).read_s(5 * SECOND) == 1_008
+    assert MeshClock.since(START, 5 * SECOND).read_s(5 * SECOND) == START.time_s
+
+
+def test_claims_move_the_clock_of_who_may_not_vote_yet_only() -> None:
+    voting, silent = voter(0), Simplex(franchise_of(FOUR, 0), Log(), START, Timing(), b"s", 0)
+    assert voting.voting and not silent.voting
+    for core in (voting, silent):
+        for other in (1, 2):
+            core.receive_recalled(other, (), 0, START.time_s + 100, 0)
+    assert voting.clock.read_s(0) == START.time_s
+    assert silent.clock.read_s(0) == START.time_s + 100

@@ -9,6 +9,7 @@ import pytest
 
 from consensus.cluster import (
     GENESIS,
+    MS,
     SECOND,
     START,
     Log,
@@ -25,6 +26,7 @@ from consensus.test_simplex import (
     NULLIFY,
     block_of,
     certificate,
+    follower,
     proposal_of,
     said,
     voter,
@@ -220,3 +222,29 @@ def test_whoever_repeats_a_lower_tip_is_answered_once_per_standstill() -> None:
         now = tenth * SECOND // 10
         answers += core.receive_certificate(lower, now) + core.tick(now)
     assert answers.count(PublishTip(final)) <= 3
+
+
+def test_an_empty_block_from_the_future_is_no_reason_to_wake_an_idle_mesh() -> None:
+    early = proposal_of(block_of(1, time_s=1004))
+    core = voter(follower())
+    core.receive_proposal(early, 0)
+    assert said(core.tick(2 * SECOND)) == []
+    log = Log()
+    core = voter(follower(), log)
+    core.receive_proposal(early, 0)
+    log.pool[b"a"] = None
+    assert said(core.tick(1_900 * MS)) == []
+    assert core.deadline() == 2 * SECOND
+    assert said(core.tick(2 * SECOND)) == [(NOTARIZE, 1)]
+
+
+def test_my_own_votes_and_those_of_f_others_are_no_reason_to_go_on() -> None:
+    me = next(v for v in range(4) if v != FOUR.leader(1))
+    other = next(v for v in range(4) if v not in (me, FOUR.leader(1)))
+    third = next(v for v in range(4) if v not in (me, other, FOUR.leader(1)))
+    core = voter(me, restored=[vote(me, NULLIFY, 1)])
+    core.receive_vote(vote(other, NULLIFY, 1), 0)
+    effects = [core.tick(second * SECOND) for second in range(1, 30)]
+    assert not [e for turn in effects for e in turn if isinstance(e, Broadcast)]
+    core.receive_vote(vote(third, NULLIFY, 1), 30 * SECOND)
+    assert core.view == 2, "with a third it is a quorum"
