@@ -391,12 +391,20 @@ class Arena:
         if answer.nonce != peer.nonce:
             return []
         held = () if peer.adversary is not None else answer.votes
-        votes = tuple(vote for vote in held if self._signed(peer, vote))
-        now, effects = self.local(peer), list[Effect]()
+        mine = (peer.index, peer.log.key)
+        votes = tuple(vote for vote in held if self._is_mine(vote, *mine))
+        now, effects, asked_in = self.local(peer), list[Effect](), peer.core
         if answer.tip is not None:
             effects += peer.epochs.receive_certificate(answer.tip, now, live=False)
+        if peer.core is not asked_in:
+            return effects  # as in the daemon: it was asked in an epoch that is over
         told = (votes, answer.epoch, answer.time_s, now)
         return effects + peer.epochs.receive_recalled(source.index, *told)
+
+    def _is_mine(self, vote: Vote, me: int, key: int) -> bool:
+        """What is returned to me as mine is so by my own key, in whatever epoch."""
+        signed = self.signing.verify(me, vote.statement, vote.signature, key)
+        return vote.voter == me and signed
 
     def _answer(self, peer: Peer, asker: Peer, answer: GotVotes | GotBlocks) -> None:
         given = answer if peer.adversary is None else peer.adversary.answer(answer)

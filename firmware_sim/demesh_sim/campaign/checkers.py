@@ -133,9 +133,15 @@ class Checkers(Watcher):
             self._fail("durable", peer, text)
 
     def _rests(self, peer: Peer, statement: Statement) -> None:
-        """R-CON-10: the certificate a new vote rests on is safe with it, or its view is final."""
+        """R-CON-10: the certificate a new vote rests on is safe with it, or its view is final.
+
+        Final for anybody: who said FINALIZE there has the notarization on its disk, and they are
+        quorum weight. The voter itself may have lost the block since.
+        """
         epoch, view = statement.epoch, statement.view - (statement.kind is not FINALIZE)
         wanted = (NOTARIZE,) if statement.kind is FINALIZE else tuple(StatementKind)
+        if (epoch, view) in self.history.finalized:
+            return
         if (epoch, view) > _left_out(peer) and not any(
             isinstance(entry, Certificate)
             and (entry.statement.epoch, entry.statement.view) == (epoch, view)
