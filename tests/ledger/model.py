@@ -52,6 +52,7 @@ class Card:
     certificate: DeviceCertificate
     weight: int
     serial: int
+    renewed_s: int = 0  # by its own owner alone
 
     @property
     def renewable(self) -> tuple[object, ...]:
@@ -230,8 +231,14 @@ class Model:
         renewal = before is not None and before.renewable == after.renewable
         if renewal and before.certificate.vote_key == held.vote_key:
             return False
-        if 2 * len(approvers) <= len(self.owners) and not (renewal and held.owner in approvers):
-            return False
+        if before is not None:
+            after.renewed_s = before.renewed_s
+        if 2 * len(approvers) <= len(self.owners):
+            if not (renewal and held.owner in approvers):
+                return False
+            if before is not None and self.time_s < before.renewed_s + 86_400:
+                return False
+            after.renewed_s = self.time_s
         self.cards[id] = after
         self.floors.setdefault(id, 0)
         self.money.setdefault(id, 0)
@@ -287,9 +294,12 @@ class Pair:
             id: tab.due() for id, tab in model.tabs.items()
         }
         assert {
-            id: (member.certificate, member.weight, member.serial)
+            id: (member.certificate, member.weight, member.serial, member.renewed_s)
             for id, member in ledger.members()
-        } == {id: (card.certificate, card.weight, card.serial) for id, card in model.cards.items()}
+        } == {
+            id: (card.certificate, card.weight, card.serial, card.renewed_s)
+            for id, card in model.cards.items()
+        }
         electorate = ledger.electorate
         assert [(one.device, one.vote_key, one.weight) for one in electorate.voters] == model.voters
         assert electorate.epoch == model.epoch

@@ -9,7 +9,7 @@ import pytest
 from demesh.ledger import membership
 from demesh.ledger.events import Enrolled
 from demesh.ledger.ledger import Ledger
-from demesh.ledger.membership import ENROLMENTS_MAX
+from demesh.ledger.membership import ENROLMENTS_MAX, RENEWAL_S_MIN
 from demesh.ledger.state import RULES_VERSION, Account, AccountKind, Elector, Electorate, Result
 from demesh.wire.identity import WEIGHT_MAX, approve_member, certify_device
 from demesh.wire.kinds import KIND_BYTES_MAX, Kind, Reject
@@ -192,6 +192,21 @@ def test_the_owner_alone_replaces_a_vote_key_and_that_closes_the_epoch():
     assert book.closing
     voters = (FOUNDERS[0], replace(FOUNDERS[1], vote_key=public("after the flood")), FOUNDERS[2])
     assert (book.ledger.electorate.epoch, book.ledger.electorate.voters) == (1, voters)
+
+
+def test_the_owner_alone_replaces_a_vote_key_once_a_day_and_with_others_at_any_time():
+    book = Book()
+
+    def renewed(number, serial, *approvers, after_s):
+        held = certificate("attic", "ben", vote=f"key {number}")
+        until_s = book.time_s + after_s
+        op = enrolling(held, serial=serial, approvers=approvers, valid_until_s=until_s)
+        return book.block(op, after_s=after_s)
+
+    assert renewed(1, 1, "ben", after_s=1) == (Result.OK,)
+    assert renewed(2, 2, "ben", after_s=RENEWAL_S_MIN - 1) == (Result.MAJORITY,)
+    assert renewed(3, 2, "ann", "ben", after_s=0) == (Result.OK,)
+    assert renewed(4, 3, "ben", after_s=1) == (Result.OK,), "what others allowed did not count"
 
 
 @pytest.mark.parametrize(

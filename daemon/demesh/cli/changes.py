@@ -112,10 +112,14 @@ def _refusal(result: Result, mesh: Mesh, body: SetMember) -> str:
             needed = len(owners) // 2 + 1
             given = [mesh.owner_name(approval.owner) for approval in body.approvals]
             missing = sorted(owner.name for owner in owners.values() if owner.name not in given)
-            return (
+            line = (
                 f"{needed} of {len(owners)} owners must approve, {len(given)} did "
                 f"({', '.join(sorted(given))}): add --owner-key of {' or '.join(missing)}"
             )
+            member = mesh.ledger.member(identity.device_id(body.certificate.device_key))
+            if member is not None and member.renewed_s and member.weight == body.weight:
+                line += ", or wait: an owner alone renews a device's vote key once a day"
+            return line
         case Result.UNCHANGED:
             return f"{name} has just this certificate, vote key and weight {body.weight} already"
         case Result.SIGNER:

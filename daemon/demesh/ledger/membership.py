@@ -14,8 +14,9 @@ R-LED-23  The certificate holds (R-ID-8) for its owner, who is an owner of the m
           certificate's signature. No key of the device is another member's or an owner's, and no
           other member and no owner has its name, unless it had the name before.
 R-LED-24  Approvals hold (R-WIRE-5) and are by different owners, more than half of all. If nothing
-          but the vote key changes, the device's own owner is enough: a lost journal needs no
-          meeting. A single approval that does not count fails the op.
+          but the vote key changes, the device's own owner is enough, once in RENEWAL_S_MIN: a lost
+          journal needs no meeting, and every new vote key of a voter ends an epoch for everybody.
+          A single approval that does not count fails the op.
 R-LED-25  Afterwards there are 1 to VOTERS_MAX voters, of WEIGHT_MAX at most together, and at most
           MEMBERS_MAX members. A member stays one: with weight 0 it has no say.
 R-LED-26  A block answers at most ENROLMENTS_MAX MEMBER ops of signers with an account. One more
@@ -55,6 +56,12 @@ MEMBERS_MAX = 1_024
 ENROLMENTS_MAX = 16
 
 
+# A day. Each renewal costs all others an epoch: a round trip, and 1.5 kB for as long as the mesh
+# lives. Disks that lose a journal twice a day are replaced, and more than half of the owners can
+# always allow one more.
+RENEWAL_S_MIN = 86_400
+
+
 def set_member(draft: Draft, signer: bytes, body: SetMember) -> Outcome:
     """MEMBER (R-LED-21)."""
     if draft.account(signer) is None:
@@ -74,7 +81,9 @@ def set_member(draft: Draft, signer: bytes, body: SetMember) -> Outcome:
     )
     if refused:
         return refused
-    draft.put_member(device, Membership(certificate, weight, body.serial))
+    alone = member is not None and not _enough(owners, body)
+    renewed_s = draft.time_s if alone else 0 if member is None else member.renewed_s
+    draft.put_member(device, Membership(certificate, weight, body.serial, renewed_s))
     if draft.account(device) is None:
         draft.open_account(device, Account(certificate.owner, AccountKind.DEVICE, 0, 0))
     return (Enrolled(device, certificate.owner, certificate.name, weight, body.serial),)
@@ -151,9 +160,10 @@ def _unsigned(
     approving = {approval.owner for approval in body.approvals}
     if len(approving) < len(body.approvals) or not approving <= owners.keys():
         return Result.APPROVER
-    enough = 2 * len(approving) > len(owners)
-    if not enough and not (_renews(member, body) and certificate.owner in approving):
-        return Result.MAJORITY
+    if not _enough(owners, body):
+        due = member is None or draft.time_s >= member.renewed_s + RENEWAL_S_MIN
+        if not (due and _renews(member, body) and certificate.owner in approving):
+            return Result.MAJORITY
     if not check_certificate(certificate, owners[certificate.owner].key):
         return Result.CERTIFICATE
     electorate = draft.electorate
@@ -163,6 +173,11 @@ def _unsigned(
         if not check_approval(approval, key, binding, certificate, body.weight, body.serial):
             return Result.APPROVAL
     return None
+
+
+def _enough(owners: dict[bytes, Owner], body: SetMember) -> bool:
+    """More than half of the owners approve; that they are different is checked elsewhere."""
+    return 2 * len(body.approvals) > len(owners)
 
 
 def _renews(member: Membership | None, body: SetMember) -> bool:

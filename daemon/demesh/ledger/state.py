@@ -186,11 +186,15 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What a device is in the mesh; weight 0 observes. `serial` counts its MEMBER ops."""
+    """What a device is in the mesh; weight 0 observes. `serial` counts its MEMBER ops.
+
+    `renewed_s` is the mesh time at which its own owner alone renewed its vote key last, or 0.
+    """
 
     certificate: DeviceCertificate
     weight: U32
     serial: U32
+    renewed_s: U53 = 0
 
 
 @dataclass(frozen=True, slots=True)
