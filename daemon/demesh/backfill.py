@@ -33,7 +33,7 @@ from demesh.snapshots import Checkpoint
 from demesh.wire import statements
 from demesh.wire.kinds import Reject
 from demesh.wire.messages import Blocks, Chunk, Leap, Seek, Want
-from demesh.wire.schema import decode, encode
+from demesh.wire.schema import Malformed, decode, encode
 
 # Blocks given per question: with a frame of 48 KiB, about a second of a busy mesh.
 BLOCKS_PER_ANSWER = 64
@@ -221,6 +221,10 @@ class Leaping:
             return Reject.STALE
         if target is None or id in target.chunks or id not in target.checkpoint.ids:
             return Reject.STALE
+        try:
+            snapshots.records_of(given.content)
+        except Malformed:
+            return self._was_lied_to(target)
         target.chunks[id] = given.content
         self._asked, self._vain = None, 0
         return self._finish(target)
@@ -247,9 +251,13 @@ class Leaping:
         try:
             return self._adopt(target)
         except ValueError:
-            self._liars[target.source] = None
-            self._give_up()
-            return Reject.INVALID
+            return self._was_lied_to(target)
+
+    def _was_lied_to(self, target: _Target) -> Reject:
+        """Its list of chunks was false: whoever gave it is not listened to again."""
+        self._liars[target.source] = None
+        self._give_up()
+        return Reject.INVALID
 
     def _adopt(self, target: _Target) -> Adopt:
         """All that takes the place of what is stored; ValueError if it gives another state."""

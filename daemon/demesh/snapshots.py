@@ -24,7 +24,7 @@ from typing import Annotated
 
 from demesh import light
 from demesh.ledger.ledger import Ledger
-from demesh.ledger.state import Electorate
+from demesh.ledger.state import KEY_BYTES, Electorate
 from demesh.ports import StoreCheckpoint
 from demesh.wire import statements
 from demesh.wire.schema import Bounds, Malformed, decode, encode
@@ -40,9 +40,10 @@ CHUNK_BYTES = 32_000
 CHUNK_BYTES_MAX = 32 * 1024
 """Of a chunk of CHUNK_BYTES, encoded."""
 
-# 32 MiB of records: a daemon with more of them fits no small board anyway, and the ids of so many
-# chunks take half a frame.
-CHUNKS_MAX = 1_024
+# 8 MiB of records, 50,000 of a usual size. Whether a list of chunks is true shows only when all of
+# them are here, and a liar fills them with the smallest records there are: 264,000, which take
+# 140 MB and some seconds to be found out (measured). Four times as many would end a small board.
+CHUNKS_MAX = 256
 
 # Blocks that are final by a later one come one or two in a row; by backfill up to some hundred do,
 # and who just caught up leaves this snapshot to the others.
@@ -141,7 +142,12 @@ def records_of(chunk: bytes) -> tuple[tuple[bytes, bytes], ...]:
     items = decode(Records, chunk).items
     if len(items) % 2:
         raise Malformed("Records: a key without a record")
-    return tuple(zip(items[::2], items[1::2], strict=True))
+    keys = items[::2]
+    if any(len(key) != KEY_BYTES.get(key[:1]) for key in keys):
+        raise Malformed("Records: a key that no record of the ledger has")
+    if any(first >= second for first, second in pairwise(keys)):
+        raise Malformed("Records: their keys do not ascend")
+    return tuple(zip(keys, items[1::2], strict=True))
 
 
 def rebuilt(checkpoint: Checkpoint, chunks: Iterable[bytes]) -> Ledger:

@@ -206,6 +206,18 @@ def test_a_list_of_chunks_that_was_a_lie_shows_at_the_end_and_is_not_believed_ag
     assert isinstance(finish(leaping, donor), Adopt)
 
 
+def test_a_chunk_that_no_ledger_has_shows_at_once() -> None:
+    donor = Donor(told())
+    liar, leaping = Donor(donor.story), Leaping(DELAY)
+    nonsense = encode(snapshots.Records((b"y" + bytes(16), b"")))
+    true = decode(Checkpoint, liar.stored.checkpoint)
+    ids = snapshots.id_of(nonsense) + true.chunks
+    liar.stored = replace(liar.stored, checkpoint=encode(replace(true, chunks=ids)))
+    assert leaping.leap(liar.leap(), b"two", FOUNDED, 0) is None
+    assert leaping.chunk(Chunk(nonsense), 0) is Reject.INVALID
+    assert leaping.leap(liar.leap(), b"two", FOUNDED, 0) is Reject.INVALID
+
+
 def test_forged_hand_overs_and_checkpoints_are_refused() -> None:
     donor = Donor(told())
     good = donor.leap()

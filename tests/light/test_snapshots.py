@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demesh import snapshots
+from demesh.ledger.state import ACCOUNTS, FORGET, KEY_BYTES
 from demesh.snapshots import Checkpoint, check, chunks_of, id_of, rebuilt, records_of, take
 from demesh.wire import statements
 from demesh.wire.schema import Malformed, decode, encode
@@ -42,9 +43,12 @@ def taken(story: Story) -> tuple[Checkpoint, tuple[bytes, ...]]:
 
 # -- chunks ---------------------------------------------------------------------------------------
 
-contents = st.dictionaries(
-    st.binary(min_size=1, max_size=41), st.binary(max_size=2_000), min_size=1, max_size=80
+keys = st.sampled_from(sorted(KEY_BYTES)).flatmap(
+    lambda table: st.binary(min_size=KEY_BYTES[table] - 1, max_size=KEY_BYTES[table] - 1).map(
+        lambda subject: table + subject
+    )
 )
+contents = st.dictionaries(keys, st.binary(max_size=2_000), min_size=1, max_size=80)
 
 
 @given(contents, st.randoms())
@@ -68,8 +72,8 @@ def test_a_chunk_is_bounded_and_no_smaller_than_it_must_be(content):
 
 
 def test_the_largest_records_and_the_smallest_fit_their_chunks() -> None:
-    large = [(bytes([number]) * 41, bytes(8_192)) for number in range(9)]
-    small = [(number.to_bytes(2, "big"), b"") for number in range(9_000)]
+    large = [(FORGET + number.to_bytes(40, "big"), bytes(8_192)) for number in range(9)]
+    small = [(ACCOUNTS + number.to_bytes(16, "big"), b"") for number in range(9_000)]
     for records in (large, small):
         chunks = chunks_of(records)
         assert len(chunks) > 1 and max(map(len, chunks)) <= snapshots.CHUNK_BYTES_MAX
@@ -80,6 +84,14 @@ def test_garbage_and_a_key_without_a_record_are_no_chunk() -> None:
     for garbage in (b"", b"\x80", b"\x81\x80", encode(snapshots.Records((b"a", b"b", b"c")))):
         with pytest.raises(Malformed):
             records_of(garbage)
+
+
+def test_keys_that_the_ledger_does_not_have_and_keys_out_of_order_are_no_chunk() -> None:
+    one, two = ACCOUNTS + bytes(16), ACCOUNTS + bytes(15) + b"x"
+    assert records_of(encode(snapshots.Records((one, b"", two, b""))))
+    for wrong in ((two, one), (one, one), (one[:-1], two), (b"y" + bytes(16), two)):
+        with pytest.raises(Malformed):
+            records_of(encode(snapshots.Records((wrong[0], b"", wrong[1], b""))))
 
 
 # -- when -----------------------------------------------------------------------------------------
