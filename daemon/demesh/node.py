@@ -375,7 +375,7 @@ class Node:
                         effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
                 case Failed(body, result):
                     effects += self._report.failed(body, result)
-                    if isinstance(body, OpenChannel):
+                    if isinstance(body, OpenChannel) and result.final:
                         effects += self._acts(self.metering.open_failed(body.agreement, now), now)
                 case consensus.StandingStill(since_ns):
                     effects += self._report.standing_still(since_ns)

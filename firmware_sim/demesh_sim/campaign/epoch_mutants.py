@@ -10,7 +10,7 @@ from demesh_consensus import Block, Certificate, Effect, Epochs, Franchise, Simp
 from demesh_consensus.catchup import Catchup
 from demesh_consensus.chain import Chain
 from demesh_consensus.following import Follower
-from demesh_sim.campaign.adversaries import Untimely, Usurping
+from demesh_sim.campaign.adversaries import Mutating, Untimely, Usurping
 from demesh_sim.campaign.ledger import Log, State
 from demesh_sim.campaign.mutant import Mutant, patch
 
@@ -185,6 +185,7 @@ EPOCH_MUTANTS: tuple[Mutant, ...] = (
         "states beside the closing block kept",
         "R-CON-11",
         patch(Chain, "finalize", _keep_what_was_beside),
+        Mutating,
     ),
     Mutant("closing not checked", "R-CON-14", patch(Log, "execute", _closing_unchecked), Usurping),
     Mutant(

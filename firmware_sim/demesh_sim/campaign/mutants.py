@@ -299,7 +299,12 @@ MUTANTS: tuple[Mutant, ...] = (
         patch(recall.Recall, "cleared", property(_one_answer_less)),
     ),
     Mutant("lost votes do not matter", "R-CON-10", patch(Follower, "_alien", _no_quarantine)),
-    Mutant("quarantine ends with a restart", "R-CON-10", patch(Arena, "_boot", _forget_standing)),
+    Mutant(
+        "quarantine ends with a restart",
+        "R-CON-10",
+        patch(Arena, "_boot", _forget_standing),
+        "broken disks",
+    ),
     Mutant(
         "finalize after nullify", "R-CON-4", patch(Simplex, "_finalize_votes", _finalize_nullified)
     ),
