@@ -152,7 +152,8 @@ def _notarize_twice(self: Simplex, now: int) -> list[Effect]:
     return _NOTARIZE(self, now)
 
 
-def _never_verified(self: Arena, peer: Peer, vote: Vote) -> bool:
+def _never_verified(self: Arena, *given: object) -> bool:
+    """Votes of others, and what is returned to me as mine, are taken for what they say."""
     return True
 
 
@@ -338,7 +339,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "certificate not weighed", "R-CON-1", patch(following, "is_good", _any_weight), Mutating
     ),
-    Mutant("votes not verified", "R-CON-1", patch(Arena, "_signed", _never_verified), Mutating),
+    Mutant(
+        "votes not verified",
+        "R-CON-1",
+        ((Arena, "_signed", _never_verified), (Arena, "_is_mine", _never_verified)),
+        Mutating,
+    ),
     Mutant("only the next view", "R-CON-1", patch(Follower, "_enter", _enter_only_next)),
     Mutant(
         "second value counted",
