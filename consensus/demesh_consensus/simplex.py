@@ -168,6 +168,8 @@ class Simplex(Follower):
         if not self._may_say(self.view, NOTARIZE):
             return []
         block, digest = round_.proposal.block, round_.digest
+        if round_.early and not block.ops and not self._working(now):
+            return []  # its time may have come, and nobody needs it: a liar's, in an idle mesh
         verdict = judge(block, digest, self._chain, self._rounds, self.clock, now)
         if verdict is None and not self.clock.accepts(block.time_s, now):
             round_.early = True
@@ -176,8 +178,6 @@ class Simplex(Follower):
         if not verdict:
             round_.spoiled = verdict is False
             return []
-        if round_.early and not block.ops and not self._working(now):
-            return []  # its time has come, and nobody needs it: a liar's, in an idle mesh
         statement = self.voters.statement(NOTARIZE, self.view, digest)
         return [Record(round_.proposal), *self._cast(statement, now)]
 
