@@ -167,6 +167,35 @@ async def test_what_a_dying_broker_took_and_never_acknowledged_is_sent_again(
     assert seller.transport.dropped == 0
 
 
+async def test_losing_the_broker_just_when_an_acknowledgement_is_overdue_ends_nothing(
+    broker: BrokerProcess,
+) -> None:
+    """As after a suspend: the wait is over, and its task was not told yet."""
+    peer = Peer(link_to(broker, "sleeper"))
+    async with running(peer):
+        await peer.up()
+        loop, forever = asyncio.get_running_loop(), asyncio.Event()
+        lost: asyncio.Future[None] = loop.create_future()
+
+        def lose() -> None:
+            try:
+                peer.transport._lost()
+            except RuntimeError as error:
+                lost.set_exception(error)
+            else:
+                lost.set_result(None)
+
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S) as wait:
+                peer.transport._waits.add(wait)
+                wait.reschedule(loop.time() - 1)  # it fires in the loop's next turn
+                loop.call_soon(lose)  # and this comes right after it
+                await forever.wait()
+        peer.transport._waits.discard(wait)
+        await lost
+    assert Linked(0, up=False) in peer.inputs
+
+
 async def test_a_persistent_session_keeps_frames_for_a_device_that_is_away(
     broker: BrokerProcess,
 ) -> None:

@@ -125,7 +125,8 @@ class MqttTransport:
         self._up.clear()
         now = asyncio.get_running_loop().time()
         for wait in self._waits:
-            wait.reschedule(now)
+            if not wait.expired():  # else it has ended, and its task was not told yet
+                wait.reschedule(now)
         self._deliver(Linked(self._link.broker, up=False))
 
     async def _send_forever(self) -> None:
