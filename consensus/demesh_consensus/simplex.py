@@ -257,6 +257,8 @@ class Simplex(Follower):
             return True
         if self._tail_view() > self.tip.view and now >= self._pace.tail_due(self._delay()):
             return True
+        if self.me is None:
+            return False  # how a view ends is not an observer's business, and nobody would tell it
         return self._rounds.weight_from(self.view, self.me) > self.voters.faulty_max
 
     def _repeat(self) -> list[Effect]:

@@ -248,3 +248,12 @@ def test_my_own_votes_and_those_of_f_others_are_no_reason_to_go_on() -> None:
     assert not [e for turn in effects for e in turn if isinstance(e, Broadcast)]
     core.receive_vote(vote(third, NULLIFY, 1), 30 * SECOND)
     assert core.view == 2, "with a third it is a quorum"
+
+
+def test_an_observer_does_not_mind_a_view_that_others_have_left() -> None:
+    observer, follows = voter(None), voter(3)
+    for core in (observer, follows):
+        for other in (0, 1):
+            core.receive_vote(vote(other, NULLIFY, 1), 0)
+    assert follows.view == 2, "with its own vote it is a quorum"
+    assert observer.view == 1 and observer.deadline() is None
