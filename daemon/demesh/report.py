@@ -152,7 +152,7 @@ class Report:
             case _ if before is None:
                 return []
             case Place.OBSERVER:
-                return [_line(f"a member of {self._mesh} now, with weight 0: it observes")]
+                return [_line(f"a member of {self._mesh} with weight 0: it observes")]
             case Place.VOTER:
                 share = f"weight {me.weight} of {core.voters.total}"
                 return [_line(f"votes from epoch {core.voters.epoch} on, with {share}")]

@@ -60,7 +60,7 @@ def test_a_voter_loses_its_weight_and_others_get_more() -> None:
     reform.want(4, 2)
     reform.run(60)
     assert reform.epochs() == [3] * 5
-    assert listener.said(0, "a member of bare now, with weight 0: it observes")
+    assert listener.said(0, "a member of bare with weight 0: it observes")
     assert listener.said(3, "votes from epoch 2 on, with weight 3 of 6")
     reform.check_whole()
     # Weight decides, not heads: 3 of 7 are missing, and with them every decision.

@@ -142,7 +142,10 @@ def _refusal(result: Result, mesh: Mesh, body: SetMember) -> str:
         case Result.MEMBERS:
             return f"{street} has {MEMBERS_MAX} members, and takes no more"
         case Result.SERIAL:
-            return f"somebody else has just changed {name}: look with demesh member list, try again"
+            return (
+                f"{name} was changed meanwhile, perhaps by an earlier command of yours: look with "
+                "demesh member list, and give this again if it is not as you want it"
+            )
         case Result.EXPIRED:
             return "the change came too late: the mesh stood still for long; give it again"
         case Result.QUOTA:

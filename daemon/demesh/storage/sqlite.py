@@ -128,6 +128,10 @@ class Reader:
             self._link.close()
 
     def _open(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            raise StorageError(
+                f"{self._path}: no such file; expected the data folder of a device that has run"
+            )
         return sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
         )
