@@ -240,9 +240,7 @@ class Arena:
     def _compact(self, peer: Peer) -> None:
         """Leave out of the journal what is final, once the blocks are safe."""
         peer.disk.sync_ledger()
-        # Never lower: a database that lost blocks brings no left-out vote back.
-        floor = max((peer.core.voters.epoch, peer.core.tip.view), peer.standing.floor)
-        peer.standing = Standing(floor, peer.standing.given_up)
+        peer.standing = Standing(peer.epochs.floor, peer.standing.given_up)
         peer.disk.compact((peer.standing, *peer.epochs.journal()))
 
     def _turned(self, peer: Peer) -> None:
