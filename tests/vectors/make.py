@@ -1,18 +1,19 @@
 """Makes tests/vectors/*.json: frames and signatures, and the verdict everyone must give.
 
-Run `python tests/vectors/make.py` after a change of the wire on purpose; a difference in a vector
-that was there before is a break of the protocol and needs a new wire version. Keys are derived from
-their names, Ed25519 is deterministic, so the files are the same wherever they are made.
+Run `PYTHONPATH=tests python -m vectors.make` after a change of the wire on purpose; a difference in
+a vector that was there before is a break of the protocol and needs a new wire version. Keys are
+derived from their names, Ed25519 is deterministic, so the files are the same wherever they are
+made. What is in v1/ was made so for wire version 1 and is never made again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from nacl import bindings
-from nacl.signing import SigningKey
 
 from demesh.wire.frame import (
     Binding,
@@ -23,112 +24,41 @@ from demesh.wire.frame import (
     signed_bytes,
     statement_frame,
 )
-from demesh.wire.identity import certify_device, device_id, signer
-from demesh.wire.kinds import FRAME_BYTES_MAX, KIND_BYTES_MAX, Kind, Reject
-from demesh.wire.messages import (
-    Accept,
-    Ack,
-    Blocks,
-    Card,
-    Chunk,
-    End,
-    EndReason,
-    Leap,
-    Offer,
-    Op,
-    OpType,
-    Reading,
-    Recall,
-    Refusal,
-    Refuse,
-    Seek,
-    Tariff,
-    Tier,
-    Transfer,
-    Voucher,
-    Want,
-    Why,
-)
+from demesh.wire.identity import signer
+from demesh.wire.kinds import FIRST_SIGNAL, FRAME_BYTES_MAX, KIND_BYTES_MAX, Kind, Reject
+from demesh.wire.messages import Want
 from demesh.wire.schema import encode
+from vectors.payloads import DIGEST, good
+from vectors.street import Street, founding_keys, key, kid_of
 
 FOLDER = Path(__file__).parent
-BINDING = Binding(hashlib.blake2b(b"vector mesh", digest_size=32).digest(), 3)
-ELSEWHERE = Binding(hashlib.blake2b(b"another mesh", digest_size=32).digest(), 3)
-LATER = Binding(BINDING.mesh_id, 4)
+STREET = Street()
+BINDING = STREET.binding
+ELSEWHERE = Binding(hashlib.blake2b(b"another mesh", digest_size=32).digest(), BINDING.generation)
+LATER = Binding(BINDING.mesh_id, BINDING.generation + 1)
 
-ID = bytes(range(16))
-DIGEST = bytes(range(32))
-NONCE = bytes(range(8))
-
-
-def key(name: str) -> SigningKey:
-    """The key of that name; for tests only, anyone can make it."""
-    return SigningKey(hashlib.blake2b(name.encode(), digest_size=32).digest())
-
-
-def kid_of(key: SigningKey) -> bytes:
-    """The id of a key's public half."""
-    return device_id(bytes(key.verify_key))
-
-
-ALICE, BOB, OWNER, VOTE, STRANGER = (
-    key(name) for name in ("alice", "bob", "owner", "alice's votes", "stranger")
-)
-ENROLLED = (ALICE, BOB, VOTE)
+ALICE, BOB, VOTE, STRANGER = (key(name) for name in ("alice", "bob", "alice's votes", "stranger"))
+ENROLLED = founding_keys()
 SIGN = signer(ALICE)
 KID = kid_of(ALICE)
 
-OFFER = Offer(
-    1,
-    "energy",
-    Tariff("Wh", 1000, 0, None, (Tier(1000, 3, 10), Tier(None, 1, 4))),
-    3600,
-    8000,
-    1000,
-    2000,
-    2000,
-)
 # [NOTARIZE, epoch 0, view 42, digest, rules version 1]
 VOTE_PAYLOAD = b"\x85\x01\x00\x18\x2a" + bstr(DIGEST) + b"\x01"
 
-STATEMENTS: dict[Kind, bytes] = {
-    Kind.PROPOSAL: b"\x80",
-    Kind.VOTE: VOTE_PAYLOAD,
-    Kind.CERTIFICATE: b"\x80",
-    Kind.OP: encode(Op(OpType.TRANSFER, NONCE, 1_800_000_000, encode(Transfer(ID, 250_000)))),
-    Kind.VOUCHER: encode(Voucher(ID, 0, 1_234_567)),
-    Kind.CARD: encode(
-        Card(
-            7,
-            2,
-            certify_device(
-                OWNER, "cellar", "battery", bytes(ALICE.verify_key), bytes(VOTE.verify_key)
-            ),
-            (OFFER,),
-        )
-    ),
-}
-SIGNALS: dict[Kind, bytes] = {
-    Kind.ACCEPT: encode(Accept(NONCE, OFFER, 2000, 5000, 2_000_000, 3600)),
-    Kind.ACK: encode(Ack(ID)),
-    Kind.REFUSE: encode(Refuse(ID, Refusal.BUSY)),
-    Kind.READING: encode(
-        Reading(ID, ID, 3, Why.QUOTA, 1_800_000_000, 100_000, 100_012, 4600, DIGEST)
-    ),
-    Kind.END: encode(End(ID, EndReason.DONE, 12)),
-    Kind.RECALL: encode(Recall(NONCE)),
-    Kind.RECALLED: b"\x80",
-    Kind.WANT: encode(Want(17, 2)),
-    Kind.BLOCKS: encode(Blocks((b"block",), b"certificate")),
-    Kind.LEAP: encode(Leap((b"hand-over",), b"checkpoint")),
-    Kind.SEEK: encode(Seek(DIGEST)),
-    Kind.CHUNK: encode(Chunk(b"content")),
-}
+GOOD = good(STREET)
+STATEMENTS = {kind: GOOD[kind][0][1] for kind in Kind if kind < FIRST_SIGNAL}
+SIGNALS = {kind: GOOD[kind][0][1] for kind in Kind if kind >= FIRST_SIGNAL}
 
 
 def statement(kind: Kind, payload: bytes, binding: Binding = BINDING) -> bytes:
     """Alice's statement."""
     return seal_statement(kind, binding, KID, payload, SIGN)
+
+
+def true_statement(kind: Kind, payload: bytes) -> bytes:
+    """Alice's statement, by the key that signs such: her vote key votes and proposes."""
+    pen = VOTE if kind in (Kind.PROPOSAL, Kind.VOTE) else ALICE
+    return seal_statement(kind, BINDING, kid_of(pen), payload, signer(pen))
 
 
 def signal(
@@ -157,12 +87,11 @@ def frames() -> list[tuple[str, bytes, Reject | None]]:
     ack = signal(Kind.ACK, SIGNALS[Kind.ACK], seq=100)
     rows: list[tuple[str, bytes, Reject | None]] = []
     for kind, payload in STATEMENTS.items():
-        rows.append((f"statement {kind.name}", statement(kind, payload), None))
+        rows.append((f"statement {kind.name}", true_statement(kind, payload), None))
+    rows += [(name, frame, None) for name, frame in _more_good()]
     for seq, (kind, payload) in enumerate(SIGNALS.items()):
         rows.append((f"signal {kind.name}", signal(kind, payload, seq=seq), None))
-    vote = seal_statement(Kind.VOTE, BINDING, kid_of(VOTE), VOTE_PAYLOAD, signer(VOTE))
     rows += [
-        ("a vote by a vote key", vote, None),
         ("a statement again", voucher, None),
         *_bad_envelopes(voucher, ack),
         *_bad_contexts(voucher, ack),
@@ -171,6 +100,18 @@ def frames() -> list[tuple[str, bytes, Reject | None]]:
         *_bad_payloads(),
     ]
     return rows
+
+
+def _more_good() -> Iterator[tuple[str, bytes]]:
+    """What else a kind may be, signed by Alice; signals are of an earlier boot."""
+    seq = 0
+    for kind, payloads in GOOD.items():
+        for name, payload in payloads[1:]:
+            if kind < FIRST_SIGNAL:
+                yield f"statement {kind.name}: {name}", true_statement(kind, payload)
+            else:
+                yield f"signal {kind.name}: {name}", signal(kind, payload, boot=3, seq=seq)
+                seq += 1
 
 
 def _bad_envelopes(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject | None]]:
@@ -386,6 +327,7 @@ def documents() -> dict[str, str]:
         "mesh_id": BINDING.mesh_id.hex(),
         "generation": BINDING.generation,
         "version": 1,
+        "genesis": encode(STREET.genesis).hex(),
         "enrolled": [
             {"kid": kid_of(key).hex(), "public_key": bytes(key.verify_key).hex()}
             for key in ENROLLED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -76,5 +77,17 @@ def test_disputed_signatures_get_one_verdict(row: dict[str, Any], mode: Any) -> 
 def test_the_files_are_what_make_py_makes() -> None:
     for name, content in make.documents().items():
         assert (make.FOLDER / name).read_text(encoding="ascii") == content, (
-            f"{name} differs; if the wire was changed on purpose: python tests/vectors/make.py"
+            f"{name} differs; if the wire was changed on purpose: python -m vectors.make"
         )
+
+
+FROZEN = {
+    "frames.json": "ef3a43721b8bc84bc43ef32e58c6434f45a0e56c7322b353897644048038009e",
+    "signatures.json": "859bfc9b763738941928e531b319b48730d645020191f86da3125d082c39f299",
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_the_vectors_of_version_1_are_frozen(name: str) -> None:
+    content = (make.FOLDER / "v1" / name).read_bytes()
+    assert hashlib.blake2b(content, digest_size=32).hexdigest() == FROZEN[name]
