@@ -105,7 +105,7 @@ def _statements(street: Street) -> Good:
     notarized = [certify(founders, says(notarize, one.view, one)) for one in (first, second)]
     greatest = Block(
         *(2**32 - 1, 2**64 - 1, 2**64 - 1, b"\xff" * 32, 2**53 - 1, 2**53 - 1),
-        (b"\xff",) * 256,
+        street.closing.ops,
         b"\xff" * 32,
         closing=True,
     )
