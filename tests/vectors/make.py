@@ -28,6 +28,7 @@ from demesh.wire.identity import signer
 from demesh.wire.kinds import FIRST_SIGNAL, FRAME_BYTES_MAX, KIND_BYTES_MAX, Kind, Reject
 from demesh.wire.messages import Want
 from demesh.wire.schema import encode
+from vectors import nodes
 from vectors.payloads import DIGEST, good
 from vectors.street import Street, founding_keys, key, kid_of
 
@@ -353,6 +354,7 @@ def documents() -> dict[str, str]:
     return {
         "frames.json": _json({**context, "frames": frame_rows}),
         "signatures.json": _json({"signatures": signature_rows}),
+        "node.json": _json(nodes.document(STREET)),
     }
 
 

@@ -141,6 +141,7 @@ class Street:
         self.genesis = found(rules_version)
         body = self.genesis.body
         self.rules_version = rules_version
+        self.version = 1
         self.binding = Binding(mesh_id(body), body.generation)
         validator = Validator(self.binding)
         for one in founding_keys():
