@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import boards, floor, sockets, validate, voters
+from benchmarks import boards, floor, instructions, sockets, voters
+from benchmarks import frames as made
 from benchmarks.__main__ import main
 from benchmarks.plan import Plan
 from benchmarks.row import HEADINGS, Row, amount, table
@@ -61,13 +62,30 @@ def test_the_command_prints_one_table_and_writes_the_same_rows(
 
 
 def test_a_bad_frame_is_rejected_for_what_its_class_says() -> None:
-    for code, frames in validate.bad_frames(5).items():
-        one = _reference.Validator(validate.BINDING)
-        one.enrol(validate.KID, bytes(validate.KEY.verify_key))
-        one.set_window(validate.KID, 1, 1000)
-        assert one.check_batch(frames) == [code] * 5
-    checked = set(validate.bad_frames(1))
-    assert checked >= {Reject.SIZE, Reject.SHAPE, Reject.VERSION, Reject.SENDER, Reject.REPLAY}
+    for code, frames in made.bad_frames(5).items():
+        assert made.validator(_reference).check_batch(frames) == [code] * 5
+    assert set(made.bad_frames(1)) >= {code for code in Reject if code <= Reject.PAYLOAD}
+
+
+def test_of_a_callgrind_dump_every_instruction_counts_once_and_libsodium_s_apart() -> None:
+    dump = """desc: Trigger: Client Request: valid frame x2
+ob=/lib/_hotpath.abi3.so
+fn=check
+12 100
+cob=/lib/_sodium.abi3.so
+cfn=crypto_sign_open
+calls=1 7
+13 90000
++1 5
+ob=/lib/_sodium.abi3.so
+fn=crypto_sign_open
+7 90000
+ob=/usr/bin/python3.11
+* 20
+"""
+    name, cost = instructions.read(dump)
+    assert name == "valid frame x2"
+    assert cost == {instructions.OWN: 125, instructions.LIBSODIUM: 90000}
 
 
 def test_throughput_halves_between_the_two_numbers_around_half() -> None:
