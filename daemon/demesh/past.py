@@ -68,21 +68,33 @@ def record_of(entry: consensus.Entry, signer: Signer) -> bytes:
 def entries_of(
     journal: tuple[bytes, ...], validator: Validator, vote_id: bytes
 ) -> list[consensus.Entry]:
-    """What the journal says about consensus, in order; votes of another key do not count."""
-    entries: list[consensus.Entry] = []
-    for record in journal:
-        kind, content = record[:1], record[1:]
-        if kind == _PROPOSAL:
-            entries.append(statements.decode_proposal(content))
-        elif kind == _CERTIFICATE:
-            entries.append(statements.decode_certificate(content))
-        elif kind == _VOTE:
-            voter, frame = int.from_bytes(content[:_VOTER_BYTES], "big"), content[_VOTER_BYTES:]
-            view = validator.check(frame)
-            if isinstance(view, View) and view.sender == vote_id:
-                statement = statements.decode_statement(view.payload)
-                entries.append(consensus.Vote(statement, voter, frame[-64:]))
-    return entries
+    """What the journal says about consensus, in order; votes of another key do not count.
+
+    Raises StorageError: what cannot be read may be a vote, and a second one would contradict it.
+    """
+    try:
+        return [
+            entry
+            for record in journal
+            if (entry := _entry_of(record, validator, vote_id)) is not None
+        ]
+    except Malformed as error:
+        raise StorageError(f"votes.journal: {error}; it is of another version") from None
+
+
+def _entry_of(record: bytes, validator: Validator, vote_id: bytes) -> consensus.Entry | None:
+    kind, content = record[:1], record[1:]
+    if kind == _PROPOSAL:
+        return statements.decode_proposal(content)
+    if kind == _CERTIFICATE:
+        return statements.decode_certificate(content)
+    if kind == _VOTE:
+        voter, frame = int.from_bytes(content[:_VOTER_BYTES], "big"), content[_VOTER_BYTES:]
+        view = validator.check(frame)
+        if isinstance(view, View) and view.sender == vote_id:
+            statement = statements.decode_statement(view.payload)
+            return consensus.Vote(statement, voter, frame[-64:])
+    return None
 
 
 def read_vote(view: View, frame: bytes, directory: Directory) -> consensus.Vote | None:
