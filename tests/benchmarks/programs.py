@@ -91,8 +91,10 @@ class Program:
 
 
 @contextmanager
-def running_broker(name: str, folder: Path) -> Iterator[tuple[Program, int]]:
-    """One of BROKERS on a free loopback port, until the block ends."""
+def running_broker(
+    name: str, folder: Path, queued_max: int = 10_000
+) -> Iterator[tuple[Program, int]]:
+    """One of BROKERS on a free loopback port, until the block ends; queues are mosquitto's."""
     (port,) = free_ports(1)
     if name == "embedded":
         command = [sys.executable, "-m", "demesh.broker", "--port", str(port)]
@@ -101,7 +103,7 @@ def running_broker(name: str, folder: Path) -> Iterator[tuple[Program, int]]:
         config = folder / "mosquitto.conf"
         config.write_text(
             f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n"
-            "max_queued_messages 10000\nlog_type error\n"
+            f"max_queued_messages {queued_max}\nlog_type error\n"
         )
         command = [MOSQUITTO, "-c", str(config)]
     program = Program(command, folder / f"{name}.log")

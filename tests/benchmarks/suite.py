@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    attack,
     broker,
     consensus,
     daemon,
@@ -38,6 +39,7 @@ GROUPS: dict[str, Group] = {
     "broker": broker.rows,
     "traffic": traffic.rows,
     "consensus": consensus.rows,
+    "attack": attack.rows,
     "peers": peers.rows,
     "voters": voters.rows,
     "daemon": daemon.rows,

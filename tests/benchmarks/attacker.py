@@ -1,0 +1,227 @@
+"""An attacker as a process of its own: one raw connection that floods, one that listens.
+
+    python -m benchmarks.attacker PORT GENESIS
+
+It knows what anybody knows, and no key. Each line of its input is the flood to go on with, `rest`,
+`garbage`, `oversize`, `replayed`, `forged` (or one area of it: `forged-vote`), and the QoS. It is
+answered, once the broker has taken all that was sent before, with messages, bytes and nanoseconds
+of the flood that ended.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.forgery import Public, Replay, Volley, forged, garbage, oversize
+from demesh.broker.codec import (
+    Connack,
+    Connect,
+    Decoder,
+    Packet,
+    Pingreq,
+    Pingresp,
+    Publish,
+    Suback,
+    Subscribe,
+    Unsuback,
+    Unsubscribe,
+    encode,
+)
+from demesh.wire.frame import split
+from demesh.wire.identity import text
+from demesh.wire.kinds import Kind
+from demesh.wire.messages import Genesis
+from demesh.wire.schema import decode
+from demesh.wire.statements import decode_statement
+
+PATIENCE_S = 30.0
+HEARD_MAX = 512  # frames to replay
+AREAS = ("vote/+", "op/+", "tip/+", "card/+", "to/+/+")
+KIND_AT = 11  # in a statement's frame
+
+
+class Line:
+    """One connection; its packets as they come."""
+
+    def __init__(self, port: int, name: str) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._decoder = Decoder(1 << 20)
+        self._unsent = memoryview(b"")
+        self.say(Connect(name), Connack)
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
+
+    def say(self, packet: Packet, answer: type) -> Iterator[Packet]:
+        """Send one packet, after what is under way; what has come when its answer has."""
+        self._socket.settimeout(PATIENCE_S)
+        self._socket.sendall(bytes(self._unsent) + encode(packet))
+        self._unsent = memoryview(b"")
+        before, answered = [], False
+        while not answered:
+            for got in self._decoder.feed(self._read()):
+                answered = answered or isinstance(got, answer)
+                before.append(got)
+        self._socket.setblocking(False)
+        return iter(before)
+
+    def take(self) -> Iterator[Packet]:
+        """What has come."""
+        return iter(self._decoder.feed(self._read()))
+
+    def drain(self) -> None:
+        """Throw away what has come: acknowledgements."""
+        self._read()
+
+    @property
+    def idle(self) -> bool:
+        """Has all been handed to the kernel?"""
+        return not self._unsent
+
+    def send(self, burst: bytes) -> None:
+        """Begin to send; `go_on` until it is `idle`."""
+        self._unsent = memoryview(burst)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Send as much as goes."""
+        try:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return
+
+    def _read(self) -> bytes:
+        data = self._socket.recv(1 << 18)
+        if not data:
+            raise ConnectionError("the broker hung up on the attacker")
+        return data
+
+
+class Attacker:
+    """What it heard, and what it makes of it."""
+
+    def __init__(self, port: int, public: Public) -> None:
+        self._public = public
+        self._base = public.topics.mine("vote").rsplit("/", 2)[0]
+        self._gun, self._ear = Line(port, "gun"), Line(port, "ear")
+        self._heard: deque[tuple[str, bytes]] = deque(maxlen=HEARD_MAX)
+        self._filters: tuple[str, ...] = ()
+        self._view = (0, 1)
+        self._proposal = b""
+        self._volleys: Sequence[Volley | Replay] = ()
+        self._flood, self._qos = "rest", 0
+        self._aimed = (-1, -1)
+        self._next = 0
+        self._sent = self._bytes = 0
+        self._began_ns = time.monotonic_ns()
+        self._listen()
+
+    def run(self) -> None:
+        """Until its input ends."""
+        while True:
+            armed = bool(self._volleys)
+            ready, open_, _ = select.select(
+                [0, self._ear, self._gun], [self._gun] if armed else [], []
+            )
+            if 0 in ready:
+                line = sys.stdin.readline()
+                if not line:
+                    return
+                self._order(*line.split())
+            if self._ear in ready:
+                self._hear(self._ear.take())
+            if self._gun in ready:
+                self._gun.drain()
+            if open_ and self._volleys:
+                self._fire()
+
+    def _order(self, flood: str, qos: str = "0") -> None:
+        """End what goes on, tell what it was, go on with this."""
+        if self._sent:
+            self._gun.say(Pingreq(), Pingresp)  # answered once everything before it was taken
+        taken_ns = time.monotonic_ns() - self._began_ns
+        told = f"{self._sent} {self._bytes} {taken_ns}\n"
+        self._flood, self._qos = flood, int(qos)
+        self._listen()
+        self._volleys, self._aimed = (), (-1, -1)
+        self._load()
+        self._sent = self._bytes = self._next = 0
+        self._began_ns = time.monotonic_ns()
+        os.write(1, told.encode())
+
+    def _listen(self) -> None:
+        """To what it does not send itself."""
+        if self._flood == "rest":
+            wanted = tuple(f"{self._base}/{area}" for area in AREAS)
+        elif self._flood.startswith("forged"):
+            wanted = tuple(f"{self._base}/vote/{text(other)}" for other in self._public.others)
+        else:
+            wanted = ()
+        if self._filters:
+            self._hear(self._ear.say(Unsubscribe(2, self._filters), Unsuback))
+        if wanted:
+            self._hear(self._ear.say(Subscribe(3, tuple((one, 0) for one in wanted)), Suback))
+        self._filters = wanted
+
+    def _load(self) -> None:
+        """Make what to send, for the view as it is now."""
+        flood, _, area = self._flood.partition("-")
+        if flood == "forged":
+            if self._aimed != self._view:
+                self._aimed = self._view
+                made = forged(self._public, self._qos, self._view, self._proposal)
+                areas = (area,) if area else tuple(made)
+                self._volleys = [volley for name in areas for volley in made[name]]
+        elif self._volleys or flood == "rest":
+            return
+        elif flood == "garbage":
+            self._volleys = garbage(self._public, self._qos)
+        elif flood == "oversize":
+            self._volleys = oversize(self._public, self._qos)
+        else:
+            assert flood == "replayed" and self._heard, f"{flood}, {len(self._heard)} heard"
+            self._volleys = [Replay(self._heard, self._qos)]
+
+    def _fire(self) -> None:
+        if not self._gun.idle:
+            self._gun.go_on()
+            return
+        self._load()
+        volley = self._volleys[self._next % len(self._volleys)]
+        self._next += 1
+        burst = volley.altered()
+        self._sent += volley.messages
+        self._bytes += len(burst)
+        self._gun.send(burst)
+
+    def _hear(self, packets: Iterator[Packet]) -> None:
+        for packet in packets:
+            if not isinstance(packet, Publish):
+                continue
+            if self._flood == "rest":
+                self._heard.append((packet.topic, packet.payload))
+            if "/vote/" in packet.topic:
+                self._look(packet.payload)
+
+    def _look(self, frame: bytes) -> None:
+        """At a real vote or proposal, for what the forged ones shall look like."""
+        if frame[KIND_AT] == Kind.PROPOSAL:
+            self._proposal = frame
+        elif frame[KIND_AT] == Kind.VOTE:
+            statement = decode_statement(split(frame)[1])
+            self._view = max(self._view, (statement.epoch, statement.view))
+
+
+if __name__ == "__main__":
+    genesis = decode(Genesis, Path(sys.argv[2]).read_bytes())
+    Attacker(int(sys.argv[1]), Public.of(genesis)).run()
