@@ -3,6 +3,8 @@
 #   BROKER=mqtt://host:port   use this broker instead of the embedded one
 #   DURATION=60               how long the street runs, in seconds
 #   ONLY='ledger broker'      of `make bench`, only these groups
+#   SECONDS=120 SEED=7        of `make fuzz`: how long, and which inputs; TARGETS='walker mqtt' for some
+#   GUIDED=1                  of `make fuzz`: let coverage lead (pip install '.[fuzz]'), not the seed
 #   PYTHON=python3.12         which Python makes the virtual environment
 
 VENV := .venv
@@ -10,6 +12,7 @@ BIN := $(VENV)/bin
 SCENARIO ?= configs/scenarios/street.toml
 SEED ?= 7
 SEEDS ?= 0:300
+SECONDS ?= 120
 JOBS ?= 2
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell command -v $(p) >/dev/null 2>&1 \
@@ -21,7 +24,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 export BROKER DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help run virtual test lint bench model diagrams clean
+.PHONY: help run virtual test lint bench model diagrams seeds mutants fuzz memcheck clean
 
 help:
 	@echo 'make run      a street of eight boards trades energy for a minute (BROKER=, DURATION=)'
@@ -33,6 +36,8 @@ help:
 	@echo 'make diagrams  docs/diagrams.md from the tables of phases in the code'
 	@echo 'make seeds    300 seeds of the fault campaign on consensus (SEEDS=0:300, JOBS=2)'
 	@echo 'make mutants  deliberate faults in consensus, each of which the campaign must notice'
+	@echo 'make fuzz     two minutes of inputs against all that reads bytes (SECONDS=120, TARGETS=)'
+	@echo 'make memcheck the compiled hot path under AddressSanitizer and UBSan (needs gcc)'
 	@echo 'make clean    remove what was built; runs/ stays'
 
 run: $(VENV)/ready
@@ -56,6 +61,14 @@ seeds: $(VENV)/ready
 
 mutants: $(VENV)/ready
 	@$(BIN)/demesh swarm mutants --jobs $(JOBS)
+
+# Blind unless asked otherwise: the same seed gives the same inputs, on any machine.
+fuzz: $(VENV)/ready-dev
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED) \
+		$(if $(GUIDED),,--blind) $(TARGETS)
+
+memcheck: $(VENV)/ready-dev
+	@PYTHONPATH=tests $(BIN)/python -m fuzz.memcheck
 
 lint: $(VENV)/ready-dev
 	$(BIN)/ruff check
