@@ -1,8 +1,9 @@
 """A small MQTT 3.1.1 client on the heap's clock: what `demesh.transport` does, without bytes.
 
 Persistent session, subscribes on every connection, pings, redials with the same patience. What is
-published waits in a bounded outbox, QoS 1 messages are under way a few at a time, and those that
-were not acknowledged when a connection ended go out again first: at least once, not exactly once.
+published waits in a bounded outbox (while the broker does not read us, too), QoS 1 messages are
+under way a few at a time, and those that were not acknowledged when a connection ended go out again
+first: at least once, not exactly once.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ class Phase(Enum):
 
 class Wire(Protocol):
     """An open connection, seen from the client."""
+
+    held: bool
+    """Whether the broker does not read; `Client.released` follows."""
 
     def send(self, packet: Packet) -> None:
         """Put a packet under way to the broker."""
@@ -138,6 +142,10 @@ class Client:
             case _:
                 raise AssertionError(f"a broker does not send {packet}")
 
+    def released(self) -> None:
+        """The broker reads again."""
+        self._drain()
+
     def lost(self) -> None:
         """The connection is gone."""
         was_up = self.phase is Phase.UP
@@ -184,9 +192,17 @@ class Client:
         self._linked(True)
         self._drain()
 
+    def _may_send(self) -> bool:
+        return (
+            self.phase is Phase.UP
+            and bool(self._outbox)
+            and len(self._under_way) < UNDER_WAY_MAX
+            and not (self._wire is not None and self._wire.held)
+        )
+
     def _drain(self) -> None:
-        """Send from the outbox as far as acknowledgements allow."""
-        while self.phase is Phase.UP and self._outbox and len(self._under_way) < UNDER_WAY_MAX:
+        """Send from the outbox as far as acknowledgements and the broker's reading allow."""
+        while self._may_send():
             message = self._outbox.popleft()
             packet_id = self._next_packet_id() if message.qos else 0
             if packet_id:

@@ -96,6 +96,7 @@ class Pipe(Generic[Packet]):
         "_flying",
         "_free_at",
         "_heap",
+        "_held",
         "_measure",
         "_open",
         "_profile",
@@ -128,6 +129,7 @@ class Pipe(Generic[Packet]):
         self._spell_until: Instant = 0
         self._open = True
         self._expecting = False  # an arrival is on the heap
+        self._held = False
 
     def send(self, packet: Packet) -> bool:
         """Put a packet under way; it never overtakes an earlier one. False: the queue is full."""
@@ -157,6 +159,20 @@ class Pipe(Generic[Packet]):
         draw = self._spell if self._spell >= TAIL else self._chance.randrange(TAIL)
         return self._profile.latency_ns(draw)
 
+    def hold(self) -> None:
+        """The receiver reads no more: what arrives stays in the line until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """The receiver reads again."""
+        self._held = False
+        self._expect()
+
+    @property
+    def idle(self) -> bool:
+        """Whether the receiver reads, and nothing is under way."""
+        return not self._held and not self._flying
+
     def stall(self, until: Instant) -> None:
         """Let nothing through before `until`; what waits comes then, as fast as the line allows."""
         pause_ns = until - max(self._stalled_until, self._heap.now)
@@ -176,7 +192,7 @@ class Pipe(Generic[Packet]):
         self._flying.clear()
 
     def _expect(self) -> None:
-        if self._flying and not self._expecting:
+        if self._flying and not self._expecting and not self._held:
             self._expecting = True
             self._heap.at(max(self._flying[0][0], self._stalled_until), self._arrive)
 
@@ -184,7 +200,7 @@ class Pipe(Generic[Packet]):
         self._expecting = False
         flying, now = self._flying, self._heap.now
         if now >= self._stalled_until:
-            while flying and flying[0][0] <= now:
+            while not self._held and flying and flying[0][0] <= now:
                 _, size, packet = flying.popleft()
                 self._queued_bytes -= size
                 self._deliver(packet)

@@ -13,7 +13,7 @@ from random import Random
 
 from demesh.broker.codec import Packet, Publish, encode
 from demesh.broker.limits import Limits, Reason
-from demesh.broker.machine import Broker, Effect, Transmit
+from demesh.broker.machine import Broker, Close, Effect, Pause, Transmit
 from demesh.ports import Instant
 from demesh_sim.client import Client
 from demesh_sim.heap import Alarm, Heap
@@ -36,7 +36,7 @@ HANGUP = None
 class Connection:
     """One TCP connection: a pipe up to the broker, a pipe down to the client. See client.Wire."""
 
-    __slots__ = ("_network", "client", "down", "number", "up")
+    __slots__ = ("_network", "client", "down", "held", "number", "up")
 
     def __init__(
         self, network: Network, number: int, client: Client, heap: Heap, profile: Profile
@@ -44,6 +44,7 @@ class Connection:
         self._network = network
         self.number = number
         self.client = client
+        self.held = False  # since a pause of the broker, until all that was on the line is read
         chance = network.chance
         self.up: Pipe[Packet | None] = Pipe(heap, chance, profile, self._at_broker, _on_line)
         self.down: Pipe[Packet | None] = Pipe(heap, chance, profile, self._at_client, _on_line)
@@ -55,6 +56,21 @@ class Connection:
             room = room and self.up.send(replace(packet, dup=True))
         if not room:
             self._network.overflow(self)
+
+    def hold(self) -> None:
+        """The broker reads no more."""
+        self.held = True
+        self.up.hold()
+
+    def release(self) -> None:
+        """The broker reads again: first what is on the line, then what waits in the client."""
+        self.up.release()
+        self._let_on()
+
+    def _let_on(self) -> None:
+        if self.held and self.up.idle:
+            self.held = False
+            self.client.released()
 
     def close(self) -> None:
         """The client hangs up: what it sent still arrives, nothing comes back."""
@@ -70,6 +86,7 @@ class Connection:
 
     def _at_broker(self, packet: Packet | None) -> None:
         self._network.arrive(self.number, packet)
+        self._let_on()
 
     def _at_client(self, packet: Packet | None) -> None:
         if packet is not HANGUP:
@@ -203,15 +220,20 @@ class Network:
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
+            connection = self._at_broker.get(effect.conn)
+            if connection is None:
+                continue
             if isinstance(effect, Transmit):
-                connection = self._at_broker.get(effect.conn)
-                if connection is not None and not connection.down.send(effect.packet):
+                if not connection.down.send(effect.packet):
                     self.overflow(connection)
+            elif isinstance(effect, Close):
+                del self._at_broker[effect.conn]
+                connection.up.cut()
+                connection.down.send(HANGUP)
+            elif isinstance(effect, Pause):
+                connection.hold()
             else:
-                connection = self._at_broker.pop(effect.conn, None)
-                if connection is not None:
-                    connection.up.cut()
-                    connection.down.send(HANGUP)
+                connection.release()
         if self.broker is not None:
             self._alarm.set(self.broker.deadline())
 

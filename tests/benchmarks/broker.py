@@ -34,7 +34,7 @@ def rows(plan: Plan) -> Iterator[Row | Skipped]:
             if why := missing(name):
                 yield Skipped(GROUP, why)
             else:
-                running[name] = stack.enter_context(running_broker(name, plan.folder))
+                running[name] = stack.enter_context(running_broker(name, plan.folder, paced=False))
         for _ in range(rounds):
             for name, (program, port) in running.items():
                 for qos, (burst, full) in itertools.product((0, 1), PATTERNS):

@@ -92,12 +92,16 @@ class Program:
 
 @contextmanager
 def running_broker(
-    name: str, folder: Path, queued_max: int = 10_000
+    name: str, folder: Path, queued_max: int = 10_000, *, paced: bool = True
 ) -> Iterator[tuple[Program, int]]:
-    """One of BROKERS on a free loopback port, until the block ends; queues are mosquitto's."""
+    """One of BROKERS on a free loopback port, until the block ends; queues are mosquitto's.
+
+    The embedded one, not `paced`, reads a flood as fast as it can, as mosquitto always does.
+    """
     (port,) = free_ports(1)
     if name == "embedded":
         command = [sys.executable, "-m", "demesh.broker", "--port", str(port)]
+        command += [] if paced else ["--unpaced"]
     else:
         assert MOSQUITTO is not None, "ask missing() first"
         config = folder / "mosquitto.conf"

@@ -113,7 +113,7 @@ async def test_a_client_that_does_not_read_is_closed_and_the_others_go_on() -> N
 
 async def test_one_turn_cannot_ask_for_more_than_may_wait() -> None:
     """Many small SUBSCRIBEs in one segment, each asking for all retained messages again."""
-    limits = Limits(write_buffer_bytes_max=2_000_000)
+    limits = Limits(write_buffer_bytes_max=2_000_000, packets_per_s_max=None)
     async with Server(limits=limits) as server:
         visitors = Visitors(server.port)
         client = await visitors.connect("greedy")

@@ -185,6 +185,29 @@ def test_who_cannot_take_what_is_sent_to_him_is_cut_off_and_comes_back() -> None
     assert bob.phase is Phase.UP
 
 
+def test_who_floods_the_broker_is_read_no_faster_than_it_may_speak_and_nobody_else_waits() -> None:
+    heap, network = world(profile=PROFILES["loopback"])
+    flooder, _ = join(network, "flooder", "nothing")
+    _, ear = join(network, "bob", "t/#")
+    alice, _ = join(network, "alice", "nothing")
+    run(heap, 2)
+    assert network.broker is not None
+    for n in range(4000):  # four a millisecond
+        flooder.publish(Publish("t/flood", b"", qos=0))
+        if not n % 400:
+            alice.publish(Publish("t/alice", b"%d" % n, qos=0))
+        heap.run(heap.now + MILLISECOND // 4)
+    heap.run(heap.now + 2 * MILLISECOND)
+    topics = [topic for topic, _, _ in ear.heard]
+    assert topics.count("t/alice") == 10
+    assert 1_000 <= topics.count("t/flood") <= 1_300, "a second, a burst, and what is on the line"
+    assert network.broker.counters.pauses > 10
+    run(heap, 4)
+    heard = sum(topic == "t/flood" for topic, _, _ in ear.heard)
+    assert heard + flooder.dropped == 4000, "what waited comes in time, up to a full outbox"
+    assert flooder.dropped > 500
+
+
 def test_a_sender_whose_line_takes_no_more_loses_its_connection_and_comes_back() -> None:
     heap, network = world(profile=MEGABIT)
     alice, ear = join(network, "alice")

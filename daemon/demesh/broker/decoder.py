@@ -26,36 +26,62 @@ from demesh.broker.packets import (
     Unsubscribe,
 )
 
+ALL = 1 << 62
+"""More packets than any bytes hold."""
+
 
 class _FaultError(Exception):
     """Inside this module only: why a packet cannot be read."""
 
 
 class Decoder:
-    """Bytes in, packets out, for one connection; holds at most one incomplete packet."""
+    """Bytes in, packets out, for one connection; holds at most one incomplete packet, and of the
+    bytes it was last fed what is behind the last packet it gave."""
 
-    __slots__ = ("_ended", "_need", "_packet_bytes_max", "_rest")
+    __slots__ = ("_ahead", "_ahead_at", "_ended", "_need", "_packet_bytes_max", "_rest")
 
     def __init__(self, packet_bytes_max: int) -> None:
         self._packet_bytes_max = packet_bytes_max
         self._rest = bytearray()
         self._need = 0  # length of `_rest` below which another look at it is in vain
         self._ended = False
+        self._ahead = b""  # what was fed and not looked at begins at `_ahead_at` of it
+        self._ahead_at = 0
 
-    def feed(self, data: bytes) -> list[Packet | Malformed]:
-        """The packets completed by `data`, in order; a `Malformed` is the last value ever given."""
+    @property
+    def more(self) -> bool:
+        """Whether there are bytes left to look at: `feed(b"")` does so."""
+        return bool(self._ahead)
+
+    def feed(self, data: bytes, packets_max: int = ALL) -> list[Packet | Malformed]:
+        """The packets completed by `data`, in order; a `Malformed` is the last value ever given.
+
+        After `packets_max` (at least 1) of them the rest waits for the next call; see `more`.
+        """
         if self._ended:
             return []
-        if self._rest:
+        at = self._ahead_at
+        if self._ahead:
+            if data:
+                data = self._ahead[at:] + data
+                at = 0
+            else:
+                data = self._ahead
+            self._ahead = b""
+            self._ahead_at = 0
+        elif self._rest:
             self._rest += data
             if len(self._rest) < self._need:
                 return []
             data = bytes(self._rest)
             self._rest.clear()
         packets: list[Packet | Malformed] = []
-        at = 0
         end = len(data)
         while at < end:
+            if len(packets) == packets_max:
+                self._ahead = data
+                self._ahead_at = at
+                return packets
             start = at
             first = data[start]
             if first & 0xF0 != 0x30 and first not in _DECODERS:

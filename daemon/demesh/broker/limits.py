@@ -59,6 +59,26 @@ class Limits:
     subscriptions_max: int = 128
     # Mesh topics have up to 8 levels; deeper ones only cost memory.
     topic_levels_max: int = 32
+    # What one connection may say, as an account of time (`pace.py`): it earns a second a second,
+    # and a packet costs 1/packets_per_s_max of one and each byte 1/bytes_per_s_max. A voter of a
+    # mesh of four at full load says 230 messages and 180 kB a second and is never 10 ms behind, a
+    # customer with 64 orders open says 600: less slows them down. More lets one client take the
+    # machine from the daemons: a forged message costs each receiver some 190 us, so a thousand a
+    # second to four of them are three quarters of a core. None: no account, for measurements.
+    packets_per_s_max: int | None = 1000
+    bytes_per_s_max: int = 4 * 1024 * 1024
+    # What an account holds at most. A daemon's full outbox (1,024) is out in a second either way;
+    # this is how long a flood is felt in full before it is slowed down.
+    burst_ms_max: int = 250
+    # What a new connection has: enough for a daemon's greeting and subscriptions. With all of it, a
+    # client that hangs up and comes back would never be short.
+    burst_new_ms: int = 100
+    # A pause ends when so much is on the account again. Less means a timer for every packet of a
+    # flood; more, that it comes in lumps for which everybody else waits.
+    pause_ms: int = 10
+    # Packets of one connection carried out in one turn of the loop, while all others wait: some
+    # 10 us each at a fan-out of 7. Half as many cost a flood of small ones a quarter of its rate.
+    turn_packets_max: int = 128
     # Bytes waiting for one client that does not read. Twice what is retained; a client that is
     # further behind is better closed, so that it comes back to its bounded session.
     write_buffer_bytes_max: int = 8 * 1024 * 1024
@@ -77,6 +97,7 @@ class Counters:
     retained_refused: int = 0  # delivered, but not kept: the retained store is full
     subscriptions_refused: int = 0
     sessions_evicted: int = 0
+    pauses: int = 0  # a client said more than it may, and was not read for a while
     closed: dict[Reason, int] = field(default_factory=dict)
 
     def close(self, reason: Reason) -> None:

@@ -1,4 +1,4 @@
-"""The broker's connections, and when each has been silent for too long."""
+"""The broker's connections: when each has been silent for too long, and which are paused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ Conn = int
 class Link:
     """One connection; without a session until its CONNECT was accepted."""
 
-    __slots__ = ("alarm", "conn", "keep_alive_ns", "opened_at", "seen_at", "session", "will")
+    __slots__ = (
+        "alarm",
+        "conn",
+        "keep_alive_ns",
+        "opened_at",
+        "paid_at",
+        "paused",
+        "seen_at",
+        "session",
+        "will",
+    )
 
     def __init__(self, conn: Conn, now: Instant) -> None:
         self.conn = conn
@@ -27,18 +37,21 @@ class Link:
         self.session: Session | None = None
         self.will: Publish | None = None
         self.alarm: Instant | None = None  # the one alarm of this link that counts
+        self.paid_at = now  # of `pace.Pace`
+        self.paused = False
 
 
 class Links:
     """All open links. An alarm may come early, never late: a packet does not move it, it is only
     looked at again when it is due, so that a packet costs no more than setting `seen_at`."""
 
-    __slots__ = ("_alarms", "_limits", "_links")
+    __slots__ = ("_alarms", "_limits", "_links", "_pauses")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._links: dict[Conn, Link] = {}
         self._alarms: list[tuple[Instant, Conn]] = []
+        self._pauses: list[tuple[Instant, Conn]] = []  # one for each paused link, and closed ones
 
     def __len__(self) -> int:
         return len(self._links)
@@ -50,10 +63,11 @@ class Links:
         """The open link of this number."""
         return self._links.get(conn)
 
-    def open(self, conn: Conn, now: Instant) -> None:
+    def open(self, conn: Conn, now: Instant) -> Link:
         """Add a link."""
         link = self._links[conn] = Link(conn, now)
         self._arm(link)
+        return link
 
     def close(self, link: Link) -> None:
         """Take a link out."""
@@ -86,9 +100,23 @@ class Links:
             else:
                 self._arm(link)
 
+    def pause(self, link: Link, until: Instant) -> None:
+        """Name the link again in `resting` at `until`."""
+        link.paused = True
+        heapq.heappush(self._pauses, (until, link.conn))
+
+    def resting(self, now: Instant) -> Iterator[Link]:
+        """The links whose pause is over; each is running again unless the caller pauses it."""
+        while self._pauses and self._pauses[0][0] <= now:
+            link = self._links.get(heapq.heappop(self._pauses)[1])
+            if link is not None:
+                link.paused = False
+                yield link
+
     def deadline(self) -> Instant | None:
-        """When to look for silent links again, at the latest."""
-        return self._alarms[0][0] if self._alarms else None
+        """When to look for silent and for paused links again, at the latest."""
+        heads = [heap[0][0] for heap in (self._alarms, self._pauses) if heap]
+        return min(heads, default=None)
 
     def _due(self, link: Link) -> Instant | None:
         if link.session is None:

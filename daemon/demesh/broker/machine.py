@@ -4,11 +4,15 @@ Theory of operation. A *link* is one connection: first without a session, then, 
 accepted, with the session of its client id. Each call returns all its consequences as a list of
 effects in the order in which they are to be carried out. `Close` ends a link at once: its shell
 sends what was transmitted before, then closes, and whatever still arrives from it is ignored here.
+A link that says more than `pace.py` allows is not ended: `Pause` asks its shell to read no more
+from it, so that the sender waits and everybody else is heard; `tick` gives the `Resume`.
 
 Invariants: 1. A session has at most one link, a link at most one session (3.1.4-2).
 2. A will is published exactly when its link ends otherwise than by DISCONNECT (3.1.2-8).
 3. Only sessions that are not clean outlive their link (3.1.2-6).
-4. Equal calls give equal effects: no clock, no entropy, no order that depends on hashes.
+4. A link is paused from its `Pause` to its `Resume` or `Close`. A packet that comes meanwhile is
+   handled as ever, and lengthens the pause.
+5. Equal calls give equal effects: no clock, no entropy, no order that depends on hashes.
 
 The cost of a message is one look into `_routes` and one effect per receiver; a QoS 0 message is one
 packet object for all receivers, so it is encoded at most once.
@@ -21,6 +25,7 @@ from dataclasses import dataclass, replace
 from demesh.broker import packets
 from demesh.broker.limits import Counters, Limits, Reason
 from demesh.broker.links import Conn, Link, Links
+from demesh.broker.pace import Pace
 from demesh.broker.packets import (
     Connack,
     Connect,
@@ -64,7 +69,22 @@ class Close:
     reason: Reason
 
 
-Effect = Transmit | Close
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Read no more from the connection of `client_id` until `Resume`."""
+
+    conn: Conn
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Read from the connection again."""
+
+    conn: Conn
+
+
+Effect = Transmit | Close | Pause | Resume
 
 
 class Broker:
@@ -75,6 +95,8 @@ class Broker:
         self.counters = Counters()
         self.started_at = now
         self._links = Links(limits)
+        per_s = limits.packets_per_s_max
+        self._pace = None if per_s is None else Pace(limits, per_s)
         self._sessions: dict[str, Session] = {}
         self._offline: dict[str, Session] = {}  # longest offline first
         self._subscriptions: SubscriptionTree[Session] = SubscriptionTree()
@@ -90,7 +112,9 @@ class Broker:
         if len(self._links) >= self.limits.connections_max:
             self.counters.close(Reason.CONNECTIONS_FULL)
             return [Close(conn, Reason.CONNECTIONS_FULL)]
-        self._links.open(conn, now)
+        link = self._links.open(conn, now)
+        if self._pace is not None:
+            self._pace.open(link)
         return []
 
     def receive(self, conn: Conn, packet: Packet | Malformed, now: Instant) -> list[Effect]:
@@ -109,6 +133,52 @@ class Broker:
                 fault = packet.reason if isinstance(packet, Malformed) else Reason.PROTOCOL
                 self._end(link, fault, effects)
             return effects
+        pace = self._pace
+        if pace is None:
+            self._handle(link, session, packet, effects)
+            return effects
+        pace.charge(link, session, packet, now)
+        self._handle(link, session, packet, effects)
+        if pace.overdrawn(link, now) and not link.paused and conn in self._links:
+            self._links.pause(link, pace.resume_at(link))
+            self.counters.pauses += 1
+            effects.append(Pause(conn, session.client_id))
+        return effects
+
+    def disconnected(self, conn: Conn, now: Instant) -> list[Effect]:
+        """The connection is gone; nothing happens if it ended by a `Close`."""
+        effects: list[Effect] = []
+        self._drop(conn, Reason.LOST, effects)
+        return effects[1:]  # without the Close
+
+    def close(self, conn: Conn, reason: Reason, now: Instant) -> list[Effect]:
+        """The shell wants the connection closed, for example because its client is too slow."""
+        effects: list[Effect] = []
+        self._drop(conn, reason, effects)
+        return effects
+
+    def tick(self, now: Instant) -> list[Effect]:
+        """Time has passed."""
+        effects: list[Effect] = []
+        for link in self._links.silent(now):
+            silent = Reason.CONNECT_TIMEOUT if link.session is None else Reason.KEEP_ALIVE
+            self._end(link, silent, effects)
+        for link in self._links.resting(now):
+            assert self._pace is not None, "nothing is paused without a pace"
+            if self._pace.overdrawn(link, now):  # its shell handed in more of it
+                self._links.pause(link, self._pace.resume_at(link))
+            else:
+                effects.append(Resume(link.conn))
+        return effects
+
+    def deadline(self) -> Instant | None:
+        """When to call `tick` at the latest; it may turn out that nothing was due."""
+        return self._links.deadline()
+
+    def _handle(
+        self, link: Link, session: Session, packet: Packet | Malformed, effects: list[Effect]
+    ) -> None:
+        conn = link.conn
         match packet:
             case Publish():
                 self._publish(link, session, packet, effects)
@@ -144,31 +214,6 @@ class Broker:
                 self._end(link, reason, effects)
             case _:  # a second CONNECT, or a packet only a broker sends
                 self._end(link, Reason.PROTOCOL, effects)
-        return effects
-
-    def disconnected(self, conn: Conn, now: Instant) -> list[Effect]:
-        """The connection is gone; nothing happens if it ended by a `Close`."""
-        effects: list[Effect] = []
-        self._drop(conn, Reason.LOST, effects)
-        return effects[1:]  # without the Close
-
-    def close(self, conn: Conn, reason: Reason, now: Instant) -> list[Effect]:
-        """The shell wants the connection closed, for example because its client is too slow."""
-        effects: list[Effect] = []
-        self._drop(conn, reason, effects)
-        return effects
-
-    def tick(self, now: Instant) -> list[Effect]:
-        """Time has passed."""
-        effects: list[Effect] = []
-        for link in self._links.silent(now):
-            silent = Reason.CONNECT_TIMEOUT if link.session is None else Reason.KEEP_ALIVE
-            self._end(link, silent, effects)
-        return effects
-
-    def deadline(self) -> Instant | None:
-        """When to call `tick` at the latest; it may turn out that nothing was due."""
-        return self._links.deadline()
 
     # -- links ------------------------------------------------------------------------------------
 
@@ -268,6 +313,8 @@ class Broker:
             for message in self._retained.match(pattern):
                 wanted = message if message.qos <= qos else replace(message, qos=qos)
                 delivered = session.deliver(wanted)
+                if self._pace is not None:
+                    self._pace.charge_fetched(link, message)
                 if delivered is not None:
                     retained.append(delivered)
         self._routes.clear()

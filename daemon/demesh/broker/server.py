@@ -2,6 +2,10 @@
 
 Everything runs in one event loop. What the machine wants sent is collected per connection and
 written once per turn of the loop: a write is a system call, and costs more than the packet.
+
+Of one connection a turn carries out `turn_packets_max` packets, and none after the machine's
+`Pause`. What was read beyond that waits, and its socket is not read meanwhile: then the kernel's
+buffers fill up, and the sender's.
 """
 
 from __future__ import annotations
@@ -9,19 +13,25 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import time
 from collections.abc import Iterable
 from types import TracebackType
 
-from demesh.broker.codec import Decoder, encode
+from demesh.broker.codec import Decoder, Malformed, Packet, encode
 from demesh.broker.limits import Counters, Limits, Reason
-from demesh.broker.machine import Broker, Effect, Transmit
+from demesh.broker.machine import Broker, Close, Effect, Pause, Transmit
 from demesh.errors import ConfigError, TemporaryError
 from demesh.ports import SECOND, Instant
+
+_log = logging.getLogger("demesh.broker")
 
 # A closing connection gets this long to take what was already written to it. Refusals arrive in one
 # round trip; a client that does not read keeps its buffer in our memory for as long as this.
 LINGER_S = 2.0
+
+# How often the log may say that clients are slowed down; in between it is counted.
+TOLD_EVERY_NS = 60 * SECOND
 
 # What is collected for one connection before it is written even within a turn: one turn may ask for
 # much more than a connection is allowed to have waiting, and that must be seen while it happens.
@@ -46,10 +56,12 @@ class Server:
         self._peers: dict[int, _Peer] = {}
         self._closing: dict[int, _Peer] = {}
         self._unwritten: list[_Peer] = []
+        self._behind: list[_Peer] = []  # to be heard in the next turn, without reading
         self._last_conn = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
         self._empty = asyncio.Event()
+        self._told_at: Instant | None = None
 
     @property
     def counters(self) -> Counters:
@@ -78,6 +90,10 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._timer_at = None
+        for peer in self._behind:  # what was read before the stop still counts
+            for packet in peer.decoder.feed(b""):
+                self._carry_out(self._broker.receive(peer.conn, packet, time.monotonic_ns()))
+        self._behind.clear()
         self._write()
         for peer in [*self._peers.values(), *self._closing.values()]:
             peer.transport.close()
@@ -119,11 +135,7 @@ class Server:
 
     def arrived(self, peer: _Peer, data: bytes) -> None:
         """Bytes arrived."""
-        now = time.monotonic_ns()
-        receive = self._broker.receive
-        conn = peer.conn
-        for packet in peer.decoder.feed(data):
-            self._carry_out(receive(conn, packet, now))
+        self._hear(peer, data)
         self._set_timer()
 
     def lost(self, peer: _Peer) -> None:
@@ -134,6 +146,42 @@ class Server:
             self._set_timer()
         self._peers.pop(peer.conn, None)
         self._empty.set()
+
+    # -- turns ------------------------------------------------------------------------------------
+
+    def _hear(self, peer: _Peer, data: bytes) -> None:
+        """Carry out a turn's worth of what a peer says; read on only if that was all of it."""
+        now = time.monotonic_ns()
+        receive = self._broker.receive
+        conn = peer.conn
+        packets = peer.unheard
+        if data or not packets:
+            packets = packets + peer.decoder.feed(data, self.limits.turn_packets_max)
+        for number, packet in enumerate(packets, 1):
+            self._carry_out(receive(conn, packet, now))
+            if peer.paused:
+                peer.unheard = packets[number:]
+                return
+        peer.unheard = []
+        if peer.decoder.more:
+            self._hear_soon(peer)
+        else:
+            peer.transport.resume_reading()
+
+    def _hear_soon(self, peer: _Peer) -> None:
+        peer.transport.pause_reading()
+        if not self._behind:
+            self._loop.call_soon(self._hear_behind)
+        self._behind.append(peer)
+
+    def _hear_behind(self) -> None:
+        peers = self._behind
+        self._behind = []
+        for peer in peers:
+            if peer.conn in self._peers:
+                self._hear(peer, b"")
+        if self._listener is not None:
+            self._set_timer()
 
     # -- carrying out -----------------------------------------------------------------------------
 
@@ -152,8 +200,28 @@ class Server:
                 peer.unwritten_bytes += len(wire)
                 if peer.unwritten_bytes > TURN_BYTES_MAX:
                     self._write_to(peer)
-            else:
+            elif type(effect) is Close:
                 self._close(peer)
+            elif type(effect) is Pause:
+                peer.paused = True
+                peer.transport.pause_reading()
+                self._tell(effect)
+            else:
+                peer.paused = False
+                self._hear_soon(peer)
+
+    def _tell(self, pause: Pause) -> None:
+        now = time.monotonic_ns()
+        if self._told_at is None or now - self._told_at >= TOLD_EVERY_NS:
+            self._told_at = now
+            _log.warning(
+                "client %r says more than %s packets or %s bytes a second and is read no faster; "
+                "%s pauses of clients so far",
+                pause.client_id,
+                self.limits.packets_per_s_max,
+                self.limits.bytes_per_s_max,
+                self.counters.pauses,
+            )
 
     def _close(self, peer: _Peer) -> None:
         """Let the connection end after what was written to it, or after `LINGER_S`."""
@@ -199,7 +267,16 @@ class Server:
 class _Peer(asyncio.Protocol):
     """One connection. asyncio sets TCP_NODELAY on it (a test holds it to that)."""
 
-    __slots__ = ("_server", "conn", "decoder", "transport", "unwritten", "unwritten_bytes")
+    __slots__ = (
+        "_server",
+        "conn",
+        "decoder",
+        "paused",
+        "transport",
+        "unheard",
+        "unwritten",
+        "unwritten_bytes",
+    )
 
     transport: asyncio.Transport
 
@@ -207,6 +284,8 @@ class _Peer(asyncio.Protocol):
         self._server = server
         self.conn = 0
         self.decoder = Decoder(server.limits.packet_bytes_max)
+        self.paused = False  # by the machine
+        self.unheard: list[Packet | Malformed] = []  # read, and left over when the pause came
         self.unwritten: list[bytes] = []
         self.unwritten_bytes = 0
 

@@ -108,6 +108,10 @@ class Session:
         del self._inflight[packet_id]
         return True
 
+    def awaits(self, packet_id: int, sent: type) -> bool:
+        """Whether the packet under way with this id is a `sent`."""
+        return type(self._inflight.get(packet_id)) is sent
+
     def resume(self) -> list[Packet]:
         """What a client that came back gets: everything under way again, then what waited."""
         packets: list[Packet] = []
