@@ -12,18 +12,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import aiomqtt
-
 from benchmarks.boards import Boards
-from demesh.ports import Received
-from demesh.transport.client import Link, new_client
+from demesh.ports import Publish, Received
+from demesh.transport.client import Connection, Link, connected
+from demesh.transport.outbox import Outbox
 from demesh.wire.frame import split
 from demesh.wire.kinds import Kind
 from demesh.wire.statements import decode_proposal, decode_statement
 from demesh_consensus.types import Block, StatementKind
 
 PATIENCE_S = 30.0
-UNDER_WAY_MAX = 64  # QoS 1 publications without an answer: one for each client of a batch
 
 
 class Customer:
@@ -42,17 +40,18 @@ class Customer:
         self.heard: set[str] = set()  # topics of cards: who is up
         self.blocks = self.ops = 0
         self.last_ns = 0
-        self.client: aiomqtt.Client | None = None
+        self._outbox = Outbox()
+        self._connection: Connection | None = None
 
     @asynccontextmanager
     async def connected(self, port: int) -> AsyncIterator[None]:
         """Connected and subscribed while the block runs."""
         base = self._boards.topics.mine("vote").rpartition("/")[0]
         cards = self._boards.topics.mine("card").rpartition("/")[0]
-        link = Link("127.0.0.1", port, "", f"customer-{time.monotonic_ns()}", ())
-        async with new_client(link, self._received, UNDER_WAY_MAX) as client:
-            await client.subscribe([(f"{base}/+", 1), (f"{cards}/+", 1)])
-            self.client = client
+        topics = (f"{base}/+", f"{cards}/+")
+        link = Link("127.0.0.1", port, "", f"customer-{time.monotonic_ns()}", topics)
+        async with connected(link, self._outbox, self._received) as connection:
+            self._connection = connection
             yield
 
     async def everybody(self) -> None:
@@ -64,7 +63,7 @@ class Customer:
         """Submit one transfer; ns until it is final. Nothing else may be under way."""
         frame, before = self._boards.transfer(signer, nonce), self.ops
         began = time.monotonic_ns()
-        await self.submit(frame)
+        self.submit(frame)
         await self._until(lambda: self.ops > before)
         return self.last_ns - began
 
@@ -82,7 +81,7 @@ class Customer:
                 frame = self._boards.transfer(client, nonce)
                 arrived = self._awaited[frame] = loop.create_future()
                 began = time.monotonic_ns()
-                await self.submit(frame)
+                self.submit(frame)
                 try:
                     async with asyncio.timeout_at(end):
                         taken.append(await arrived - began)
@@ -95,10 +94,11 @@ class Customer:
         self._awaited.clear()
         return taken
 
-    async def submit(self, frame: bytes) -> None:
+    def submit(self, frame: bytes) -> None:
         """Publish one op."""
-        assert self.client is not None
-        await self.client.publish(self._boards.topics.mine("op"), frame, 1)
+        assert self._connection is not None
+        self._outbox.put(Publish(self._boards.topics.mine("op"), frame))
+        self._connection.wake()
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

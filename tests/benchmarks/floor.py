@@ -14,8 +14,9 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from benchmarks.timing import percentile
-from demesh.ports import Received
-from demesh.transport.client import Link, new_client
+from demesh.ports import Publish, Received
+from demesh.transport.client import Link, connected
+from demesh.transport.outbox import Outbox
 from demesh.wire.identity import signer
 from demesh.wire.keys import signed_by
 
@@ -90,20 +91,20 @@ async def hops_ns(port: int, count: int) -> list[int]:
         at = time.monotonic_ns()
         arrived.set()
 
-    def link(name: str) -> Link:
-        return Link("127.0.0.1", port, "", f"hop-{name}-{time.monotonic_ns()}", ())
+    def link(name: str, *topics: str) -> Link:
+        return Link("127.0.0.1", port, "", f"hop-{name}-{time.monotonic_ns()}", topics)
 
-    taken = []
+    taken, outbox = [], Outbox()
     async with (
-        new_client(link("from"), receive, 1) as sender,
-        new_client(link("to"), receive, 1) as receiver,
+        connected(link("from"), outbox, receive) as sender,
+        connected(link("to", "hop"), Outbox(), receive),
     ):
-        await receiver.subscribe("hop", 1)
         for _ in range(count):
             arrived.clear()
             await asyncio.sleep(REST_S)
             began = time.monotonic_ns()
-            await sender.publish("hop", bytes(MESSAGE_BYTES), 1)
+            outbox.put(Publish("hop", bytes(MESSAGE_BYTES)))
+            sender.wake()
             await arrived.wait()
             taken.append(at - began)
     return taken

@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import aiomqtt
-
 from benchmarks import floor
 from benchmarks.boards import Boards
-from demesh.ports import Received
-from demesh.transport.client import Link, new_client
+from demesh.ports import Publish, Received
+from demesh.transport.client import Connection, Link, connected
+from demesh.transport.outbox import Outbox
 from demesh.wire.frame import split
 from demesh.wire.topics import Topics
 
@@ -36,32 +35,34 @@ class Onlooker:
         self.led: dict[int, str] = {}  # height -> who led its view
         self.rejects: dict[str, Counter[str]] = {}
         self.dropped: dict[str, int] = {}
-        self._client: aiomqtt.Client | None = None
+        self._outbox = Outbox()
+        self._connection: Connection | None = None
 
     @asynccontextmanager
     async def connected(self, port: int) -> AsyncIterator[None]:
         """Connected and subscribed while the block runs."""
         base = self._boards.topics.mine("obs").rpartition("/")[0]
-        link = Link("127.0.0.1", port, "", f"onlooker-{time.monotonic_ns()}", ())
-        async with new_client(link, self._received, 1) as client:
-            names = ("ledger", "decision", "state", "runtime")
-            await client.subscribe([(f"{base}/+/{name}", 0) for name in names])
-            self._client = client
+        names = ("ledger", "decision", "state", "runtime")
+        topics = tuple(f"{base}/+/{name}" for name in names)
+        link = Link("127.0.0.1", port, "", f"onlooker-{time.monotonic_ns()}", topics)
+        async with connected(link, self._outbox, self._received) as connection:
+            self._connection = connection
             yield
 
     async def submit(
         self, nonce: int, publisher: bytes, patience_s: float = PATIENCE_S
     ) -> int | None:
         """One transfer on the op topic of a device; ns until a quorum has it final, or None."""
-        assert self._client is not None
+        assert self._connection is not None
         frame = self._boards.transfer(nonce, nonce)
         op = _op_id(frame)
         arrived = self._awaited[op] = asyncio.get_running_loop().create_future()
         topic = Topics(self._boards.mesh_id, publisher).mine("op")
         began = time.monotonic_ns()
+        self._outbox.put(Publish(topic, frame))
+        self._connection.wake()
         try:
             async with asyncio.timeout(patience_s):
-                await self._client.publish(topic, frame, 1)
                 return await arrived - began
         except TimeoutError:
             return None

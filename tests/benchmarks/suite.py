@@ -21,6 +21,7 @@ from benchmarks import (
     street,
     swarm,
     traffic,
+    transport,
     validate,
     voters,
 )
@@ -38,6 +39,7 @@ GROUPS: dict[str, Group] = {
     "swarm": swarm.rows,
     "broker": broker.rows,
     "traffic": traffic.rows,
+    "transport": transport.rows,
     "consensus": consensus.rows,
     "attack": attack.rows,
     "peers": peers.rows,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,60 +14,9 @@ import pytest
 from demesh.errors import ConfigError, DemeshError, TemporaryError
 from demesh.ports import Linked, Publish, Received
 from demesh.transport.client import REQUEST_S, Link
-from demesh.transport.mqtt import SENDERS, MqttTransport
-from transport.brokers import BROKERS, BrokerProcess, free_port, mosquitto
-
-PATIENCE_S = 20
-
-
-class Peer:
-    """A transport with everything it delivered and reported."""
-
-    def __init__(self, link: Link, seed: int = 1) -> None:
-        self.inputs: list[Received | Linked] = []
-        self.reports: list[str] = []
-        self._changed = asyncio.Event()
-        self.transport = MqttTransport(link, self._deliver, self._report, random.Random(seed))
-
-    def _deliver(self, item: Received | Linked) -> None:
-        self.inputs.append(item)
-        self._changed.set()
-
-    def _report(self, text: str) -> None:
-        self.reports.append(text)
-        self._changed.set()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_S):
-            while not condition():
-                self._changed.clear()
-                asyncio.get_running_loop().call_later(0.05, self._changed.set)
-                await self._changed.wait()
-
-    async def up(self, times: int = 1) -> None:
-        await self.until(lambda: self.inputs.count(Linked(0, up=True)) >= times)
-
-    async def down(self) -> None:
-        await self.until(lambda: Linked(0, up=False) in self.inputs)
-
-    @property
-    def payloads(self) -> list[bytes]:
-        return [item.payload for item in self.inputs if isinstance(item, Received)]
-
-
-@asynccontextmanager
-async def running(*peers: Peer) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(job, name=name)
-            for peer in peers
-            for name, job in peer.transport.jobs()
-        ]
-        yield
-        for peer in peers:
-            await peer.transport.stop(1)
-        for task in tasks:
-            task.cancel()
+from demesh.transport.outbox import WINDOW
+from transport.brokers import BROKERS, BrokerProcess, embedded, free_port, mosquitto
+from transport.peer import PATIENCE_S, Peer, running
 
 
 @pytest.fixture(params=BROKERS)
@@ -157,43 +104,14 @@ async def test_what_a_dying_broker_took_and_never_acknowledged_is_sent_again(
         broker.freeze()
         for payload in sent:
             seller.transport.publish(Publish(f"t/{payload.decode()}", payload, retain=True))
-        # Every sender has handed one to the connection and waits for its acknowledgement.
-        await seller.until(lambda: len(seller.transport._waits) == SENDERS)
+        # The window is full: so many were handed over and wait for their acknowledgement.
+        await seller.until(lambda: seller.transport._outbox._taken == WINDOW)
         broker.stop(kill=True)
         broker.start()
         # At once, and not when the waits for the dead broker's acknowledgements run out.
         async with asyncio.timeout(REQUEST_S / 2):
             assert await retained(broker, len(sent)) == set(sent)
     assert seller.transport.dropped == 0
-
-
-async def test_losing_the_broker_just_when_an_acknowledgement_is_overdue_ends_nothing(
-    broker: BrokerProcess,
-) -> None:
-    """As after a suspend: the wait is over, and its task was not told yet."""
-    peer = Peer(link_to(broker, "sleeper"))
-    async with running(peer):
-        await peer.up()
-        loop, forever = asyncio.get_running_loop(), asyncio.Event()
-        lost: asyncio.Future[None] = loop.create_future()
-
-        def lose() -> None:
-            try:
-                peer.transport._lost()
-            except RuntimeError as error:
-                lost.set_exception(error)
-            else:
-                lost.set_result(None)
-
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S) as wait:
-                peer.transport._waits.add(wait)
-                wait.reschedule(loop.time() - 1)  # it fires in the loop's next turn
-                loop.call_soon(lose)  # and this comes right after it
-                await forever.wait()
-        peer.transport._waits.discard(wait)
-        await lost
-    assert Linked(0, up=False) in peer.inputs
 
 
 async def test_a_persistent_session_keeps_frames_for_a_device_that_is_away(
@@ -233,11 +151,10 @@ async def test_the_socket_sends_without_delay(broker: BrokerProcess) -> None:
     peer = Peer(link_to(broker, "seller"))
     async with running(peer):
         await peer.up()
-        client = peer.transport._client
-        assert client is not None
-        connection = client._client.socket()
-        assert isinstance(connection, socket.socket)
-        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection = peer.transport._connection
+        assert connection is not None
+        descriptor = connection._transport.get_extra_info("socket")
+        assert descriptor.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_an_unreachable_broker_ends_the_start_with_one_line() -> None:
@@ -271,3 +188,31 @@ async def test_a_refused_login_ends_the_start_with_one_line(tmp_path: Path) -> N
     assert isinstance(error, ConfigError), error
     assert isinstance(error, DemeshError)
     assert "login" in str(error)
+
+
+async def test_a_frame_the_broker_finds_too_large_does_not_stop_those_around_it(
+    tmp_path: Path,
+) -> None:
+    small = embedded(tmp_path)  # 256 KiB at most; for more it hangs up
+    small.start()
+    seller, buyer = Peer(link_to(small, "seller")), Peer(link_to(small, "buyer", "t"))
+    frames = [b"before", bytes(1024 * 1024), b"behind"]
+    try:
+        async with running(seller, buyer):
+            await seller.up()
+            await buyer.up()
+            for frame in frames:
+                seller.transport.publish(Publish("t", frame))
+            await seller.until(lambda: seller.transport.dropped == 1)
+            await buyer.until(lambda: b"behind" in buyer.payloads)
+    finally:
+        small.stop(kill=True)
+    assert set(buyer.payloads) == {b"before", b"behind"}
+
+
+async def test_a_name_with_more_than_one_address_is_tried_at_all_of_them(
+    broker: BrokerProcess,
+) -> None:
+    peer = Peer(replace(link_to(broker, "seller"), host="localhost"))  # it listens at 127.0.0.1
+    async with running(peer):
+        await peer.up()

@@ -8,7 +8,7 @@ import pytest
 
 from demesh.ports import Input, Linked, Measured, Measurement, Publish, Received, Stopping
 from demesh.transport.inbox import Inbox
-from demesh.transport.outbox import ATTEMPTS_MAX, Outbox, Parcel
+from demesh.transport.outbox import ATTEMPTS_MAX, WINDOW, Outbox, Parcel
 
 
 def message(number: int, size: int = 1) -> Received:
@@ -76,13 +76,18 @@ def view(number: int) -> Publish:
     return Publish("obs", bytes([number]), qos=0)
 
 
-async def drain(outbox: Outbox) -> list[Publish]:
+def taken(outbox: Outbox) -> Parcel:
+    parcel = outbox.take()
+    assert parcel is not None
+    return parcel
+
+
+def drain(outbox: Outbox) -> list[Publish]:
     found = []
     while len(outbox):
-        async with asyncio.timeout(5):
-            await outbox.claim()
-        found.append(outbox.get().publish)
+        found.append(taken(outbox).publish)
         outbox.sent()
+    assert outbox.take() is None
     return found
 
 
@@ -90,7 +95,7 @@ async def test_frames_leave_before_views_each_in_order() -> None:
     outbox = Outbox()
     for publish in (view(1), frame(1), view(2), frame(2)):
         outbox.put(publish)
-    assert await drain(outbox) == [frame(1), frame(2), view(1), view(2)]
+    assert drain(outbox) == [frame(1), frame(2), view(1), view(2)]
     assert await outbox.emptied(0)
 
 
@@ -100,7 +105,7 @@ async def test_each_class_drops_its_own_oldest_and_counts_it() -> None:
         outbox.put(frame(number))
         outbox.put(view(number))
     assert outbox.dropped == 5
-    assert await drain(outbox) == [frame(2), frame(3), view(3)]
+    assert drain(outbox) == [frame(2), frame(3), view(3)]
 
 
 async def test_a_frame_that_failed_is_next_again_until_it_was_tried_often_enough() -> None:
@@ -108,19 +113,17 @@ async def test_a_frame_that_failed_is_next_again_until_it_was_tried_often_enough
     outbox.put(frame(1))
     outbox.put(frame(2))
     for attempt in range(ATTEMPTS_MAX):
-        await outbox.claim()
-        parcel = outbox.get()
+        parcel = taken(outbox)
         assert parcel == Parcel(frame(1), attempt)
         outbox.failed(parcel)
     assert outbox.dropped == 1
-    assert await drain(outbox) == [frame(2)]
+    assert drain(outbox) == [frame(2)]
 
 
 async def test_a_view_that_failed_is_gone_and_counted() -> None:
     outbox = Outbox()
     outbox.put(view(1))
-    await outbox.claim()
-    outbox.failed(outbox.get())
+    outbox.failed(taken(outbox))
     assert (len(outbox), outbox.dropped) == (0, 1)
     assert await outbox.emptied(0)
 
@@ -128,39 +131,59 @@ async def test_a_view_that_failed_is_gone_and_counted() -> None:
 async def test_a_failed_frame_finds_no_room_in_a_full_box() -> None:
     outbox = Outbox(frames_max=2)
     outbox.put(frame(1))
-    await outbox.claim()
-    parcel = outbox.get()
+    parcel = taken(outbox)
     outbox.put(frame(2))
     outbox.put(frame(3))
     outbox.failed(parcel)
     assert outbox.dropped == 1
-    assert await drain(outbox) == [frame(2), frame(3)]
+    assert drain(outbox) == [frame(2), frame(3)]
 
 
 async def test_it_is_not_empty_while_a_parcel_is_under_way() -> None:
     outbox = Outbox()
     outbox.put(frame(1))
-    await outbox.claim()
-    parcel = outbox.get()
+    parcel = taken(outbox)
     assert not await outbox.emptied(0.001)
     outbox.failed(parcel)
     assert not await outbox.emptied(0.001)
-    await drain(outbox)
+    drain(outbox)
     assert await outbox.emptied(0)
 
 
+def test_no_more_than_a_window_is_under_way_at_once() -> None:
+    outbox = Outbox()
+    for number in range(WINDOW + 1):
+        outbox.put(frame(number))
+    for number in range(WINDOW):
+        assert taken(outbox) == Parcel(frame(number))
+    assert outbox.take() is None
+    outbox.sent()
+    assert taken(outbox) == Parcel(frame(WINDOW))
+
+
+def test_what_failed_goes_alone_so_that_it_takes_nothing_else_with_it() -> None:
+    outbox = Outbox()
+    for number in range(3):
+        outbox.put(frame(number))
+    outbox.failed(taken(outbox))
+    assert taken(outbox) == Parcel(frame(0), 1)
+    assert outbox.take() is None, "beside one that failed"
+    outbox.sent()
+    parcels = [taken(outbox), taken(outbox)]
+    outbox.failed(parcels[0])
+    assert outbox.take() is None, "one that failed, beside others"
+    outbox.sent()
+    assert taken(outbox) == Parcel(frame(1), 1)
+    outbox.sent()
+    assert len(outbox) == 0
+
+
 @pytest.mark.parametrize("failures", [0, 1, 2])
-async def test_claims_and_parcels_stay_in_step_whatever_is_dropped_or_tried_again(
-    failures: int,
-) -> None:
+def test_nothing_is_left_behind_whatever_is_dropped_or_tried_again(failures: int) -> None:
     outbox = Outbox(frames_max=3, views_max=3)
     for number in range(10):
         outbox.put(frame(number))
         outbox.put(view(number))
     for _ in range(failures):
-        await outbox.claim()
-        outbox.failed(outbox.get())
-    await drain(outbox)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.001):
-            await outbox.claim()
+        outbox.failed(taken(outbox))
+    assert drain(outbox) == [frame(7), frame(8), frame(9), view(7), view(8), view(9)]

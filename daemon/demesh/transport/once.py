@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import aiomqtt
 
@@ -28,7 +29,13 @@ async def publish_once(link: Link, publish: Publish) -> None:
         ):
             await client.publish(publish.topic, publish.payload, publish.qos, publish.retain)
     except aiomqtt.MqttError as error:
-        check_login(link, error)
+        if isinstance(error, aiomqtt.MqttCodeError):
+            check_login(link, _value_of(error.rc))
         raise TemporaryError(f"{link.url}: no broker: {reason_of(error)}; is it running?") from None
     except TimeoutError:
         raise TemporaryError(f"{link.url}: the broker does not answer; try again later") from None
+
+
+def _value_of(code: Any) -> int:
+    """paho gives reason codes as objects or as plain integers, by version and packet."""
+    return int(getattr(code, "value", -1 if code is None else code))
