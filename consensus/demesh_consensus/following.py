@@ -240,6 +240,17 @@ class Follower(ABC):
         """The voter's latest vote of each kind that I hold, for its recall."""
         return self._rounds.latest_votes(voter)
 
+    def awaits_vote(self, voter: int, statement: Statement) -> bool:
+        """Would this voter's vote bring on the current view, or one before it that is not final?"""
+        near = self.tip.view < statement.view <= self.view + 1
+        return near and self.voters.heard(statement) and self._rounds.lacks(voter, statement)
+
+    def awaits_proposal(self, voter: int) -> bool:
+        """Is it, or is it next, this voter's turn to propose, and has it not?"""
+        views = [v for v in (self.view, self.view + 1) if self.voters.leader(v) == voter]
+        rounds = [self._rounds.get(view) for view in views]
+        return any(round_ is None or not round_.proposals for round_ in rounds)
+
     def tick(self, now: Instant) -> list[Effect]:
         """Time passed, or the application has new work."""
         return self._advance(now)

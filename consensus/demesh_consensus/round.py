@@ -167,6 +167,14 @@ class Rounds:
         round_ = self._rounds.get(view)
         return round_.said(voter, kind) if round_ and voter is not None else None
 
+    def lacks(self, voter: int, statement: Statement) -> bool:
+        """Might this vote still count: is neither it nor what it would help to prove known?"""
+        round_ = self._rounds.get(statement.view)
+        kind = statement.kind
+        return round_ is None or (
+            round_.said(voter, kind) is None and kind not in round_.certificates
+        )
+
     def latest_votes(self, voter: int) -> tuple[Vote, ...]:
         """The voter's latest vote of each kind."""
         latest: dict[StatementKind, Vote] = {}

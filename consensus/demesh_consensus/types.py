@@ -23,7 +23,7 @@ class StatementKind(IntEnum):
 
 
 RULES_VERSION = 1
-"""The rules that this package implements; another version begins with an epoch (R-CON-14)."""
+"""What statements say unless their epoch has another version (R-CON-14)."""
 
 
 @dataclass(frozen=True, slots=True)

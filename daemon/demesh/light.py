@@ -31,7 +31,7 @@ from typing import Annotated
 
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.proof import Path, root_of
-from demesh.ledger.state import ELECTORATE, RULES_VERSION, Electorate
+from demesh.ledger.state import ELECTORATE, RULES_VERSIONS, Electorate
 from demesh.wire import identity, statements
 from demesh.wire.frame import Binding
 from demesh.wire.messages import GenesisBody
@@ -154,10 +154,10 @@ def signers(electorate: Electorate, header: Header, final: bytes) -> tuple[int, 
     place = f"block {header.height}"
     if header.epoch != electorate.epoch:
         raise ValueError(f"{place}: it is of epoch {header.epoch}, expected {electorate.epoch}")
-    if electorate.rules_version != RULES_VERSION:
+    if electorate.rules_version not in RULES_VERSIONS:
         raise ValueError(
             f"{place}: its rules are of version {electorate.rules_version}, this demesh knows "
-            f"{RULES_VERSION}; update it"
+            f"{max(RULES_VERSIONS)} at most; update it"
         )
     try:
         certificate, trail = statements.decode_final(final)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import demesh_consensus as consensus
+from demesh.admission import Admission, Farewell, Heard, Own
 from demesh.config import BuyPolicy, SellPolicy
+from demesh.direct import Direct
 from demesh.errors import ConfigError
 from demesh.ledger.events import Enrolled
 from demesh.market.market import Market
@@ -42,9 +44,9 @@ from demesh.ports import (
 from demesh.report import Report
 from demesh.voting import Voting
 from demesh.wire import identity
-from demesh.wire.frame import Binding
+from demesh.wire.budget import Budgets
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
-from demesh.wire.kinds import FIRST_SIGNAL, Kind, Reject
+from demesh.wire.kinds import FIRST_SIGNAL, SEALED_SINCE, Kind, Reject
 from demesh.wire.messages import (
     MESSAGE_OF_KIND,
     Card,
@@ -52,8 +54,9 @@ from demesh.wire.messages import (
     OpenChannel,
 )
 from demesh.wire.schema import Malformed, decode
+from demesh.wire.sealing import Sealer
 from demesh.wire.signer import Signer
-from demesh.wire.topics import KINDS_OF_AREA, RELAYED, Topics
+from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator, View
 
 # An op not in a block after ten minutes is signed anew by whoever still wants it.
@@ -69,6 +72,7 @@ class NodeSettings:
     delay_floor_ms: int  # 250 in a local network, 1000 in a wide one
     seed: bytes
     report_ms: int = 60_000  # how often a mere change of a measurement is shown
+    verify_ns: int = 100_000  # what verifying one signature costs here; budgets follow from it
 
 
 class Node:
@@ -88,13 +92,15 @@ class Node:
             raise ConfigError(str(error)) from None
         body = genesis.body
         past = past_of(self.mesh_id, body, restored)
-        binding = Binding(self.mesh_id, body.generation)
+        binding = identity.binding_of(self.mesh_id, body)
         boot = past.standing.boot
         self._signer = Signer(keys.device_key, keys.vote_key, binding, boot, settings.seed)
         guest = self_portrait(keys, body)
         self.directory = Directory(guest)
         self._topics = Topics(self.mesh_id, guest.id)
         self._validator = Validator(binding)
+        sealer = Sealer(keys.device_key, binding, boot) if binding.version >= SEALED_SINCE else None
+        self._direct = Direct(self.directory, self._signer, self._topics, sealer)
         for key in (*body.owners, bytes(keys.vote_key.verify_key)):
             self._validator.enrol(identity.device_id(key), key)
         self.voting = Voting(
@@ -102,6 +108,7 @@ class Node:
             self._signer,
             self._validator,
             self._topics,
+            self._direct,
             past,
             settings.delay_floor_ms,
             salt=guest.id + settings.seed[:32],
@@ -120,6 +127,15 @@ class Node:
         self.market.restore(self.metering.agreements())
         self.rejects: Counter[str] = Counter()
         self._cards = Cards()
+        self._admission = Admission(
+            self._topics,
+            self.directory,
+            self._validator,
+            self._direct,
+            Budgets(self._validator, settings.verify_ns, now),
+            self.voting.awaits,
+            self._cards.keep,
+        )
         self._carded = self._card_says()
         self._revision = 0
         self._new_op_at: Instant | None = None  # consensus has not been told of an op yet
@@ -129,6 +145,7 @@ class Node:
             self.presence,
             self.voting,
             self._all_rejects,
+            self._admission.flooded,
             body.name,
             self._signer.vote_id,
             settings.report_ms,
@@ -173,7 +190,10 @@ class Node:
         """One input, all that follows from it."""
         match given:
             case Received():
-                effects = self._received(given, now)
+                admitted = self._admission.admit(given, now)
+                if isinstance(admitted, Reject):
+                    return self._reject(admitted)  # and nothing else: it was not worth a turn
+                effects = self._admitted(admitted, given.retained, now)
             case Linked(_, up):
                 effects = self._linked(now) if up else []
             case Measured(measurement):
@@ -181,7 +201,7 @@ class Node:
                 effects = self._acts(self.metering.measured(measurement, now), now)
                 effects += self._acts(self.market.measured(measurement, now), now)
             case Fetched() | Sought():
-                effects = self.voting.found(given)
+                effects = self._told(self.voting.found(given), now)
             case Stopping():
                 self.market.stop()
                 effects = self._acts(self.metering.stop(now), now) + self._after(now)
@@ -222,30 +242,22 @@ class Node:
 
     # -- messages ---------------------------------------------------------------------------------
 
-    def _received(self, received: Received, now: Instant) -> list[Effect]:
-        address = self._topics.read(received.topic)
-        if address is None:
-            return self._reject(Reject.TOPIC)
-        member = self.directory.member(address.publisher)
-        if member is None:
-            if address.area == "card":
-                self._cards.keep(address.publisher, received)
-            return self._reject(Reject.TOPIC)
-        if member.id == self.me.id:
-            # My own publication came back; what peers return of mine comes on theirs. But an op may
-            # be what my owner's tools say in my name.
-            return self._own_op(received.payload, now) if address.area == "op" else []
-        if address.area == "gone":
-            return self._gone(member.id, received.payload, now)
-        view = self._validator.check(received.payload)
-        if isinstance(view, Reject):
-            return self._reject(view)
-        if view.kind not in KINDS_OF_AREA[address.area]:
-            return self._reject(Reject.TOPIC)
-        if view.kind not in RELAYED and view.sender != member.id:
-            return self._reject(Reject.TOPIC)
+    def _admitted(
+        self, admitted: Heard | Farewell | Own | None, retained: bool, now: Instant
+    ) -> list[Effect]:
+        match admitted:
+            case Heard():
+                return self._heard(admitted, retained, now)
+            case Farewell(member, payload):
+                return self._gone(member.id, payload, now)
+            case Own(frame):
+                return self._own_op(frame, now)
+        return []
+
+    def _heard(self, heard: Heard, retained: bool, now: Instant) -> list[Effect]:
+        member, view, frame = heard.member, heard.view, heard.frame
         effects: list[Effect] = []
-        if not received.retained and self.presence.heard(member.id):
+        if not retained and self.presence.heard(member.id):
             effects += self._report.came(member) + self._offered(member.id, now)
         if view.kind >= FIRST_SIGNAL:
             boot, seq = self._validator.window(view.sender) or (view.boot, view.seq)
@@ -253,16 +265,18 @@ class Node:
             effects.append(Keep("window", view.sender, mark))
         try:
             if self.voting.takes(view.kind):
-                told = self.voting.receive(view, received.payload, received.retained, now)
+                told = self.voting.receive(view, frame, retained, now)
+                if Reject.CERTIFICATE in told:  # up to so many signatures were verified in vain
+                    self._validator.charge(view.sender, len(self.directory.voters))
                 return effects + self._told(told, now)
             if view.kind is Kind.OP:
-                return effects + self._op(received.payload, now)
+                return effects + self._op(frame, now)
             if view.kind is Kind.CARD:
                 return effects + self._card(view, now)
             message: Any = decode(MESSAGE_OF_KIND[view.kind], view.payload)
         except Malformed:
             return effects + self._reject(Reject.PAYLOAD)
-        return effects + self._trade(view.kind, member.id, message, received.payload, now)
+        return effects + self._trade(view.kind, member.id, message, frame, now)
 
     def _trade(
         self, kind: Kind, sender: bytes, message: Any, frame: bytes, now: Instant
@@ -370,7 +384,7 @@ class Node:
                     effects += self._report.ledger(block, applied.events)
                     if any(isinstance(event, Enrolled) for event in applied.events):
                         for early in self._cards.early(self.directory.member):
-                            effects += self._received(early, now)
+                            effects += self.handle(early, now)
                     for fact in self.application.channel_facts(self.me.id, applied.events):
                         effects += self._acts(self.metering.channel(fact, block.time_s, now), now)
                 case Failed(body, result):
@@ -395,7 +409,7 @@ class Node:
         for act in acts:
             match act:
                 case Send(to, message):
-                    effects.append(Publish(self._topics.to(to), self._signer.seal(message)))
+                    effects += self._direct.send(to, message)
                 case Submit(body):
                     frame = self._signer.op(body, self._time_s(now) + OP_VALID_S)
                     reject = self.application.submit(frame, self._time_s(now))

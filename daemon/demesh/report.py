@@ -41,13 +41,14 @@ class Report:
         presence: Presence,
         voting: Voting,
         rejects: Callable[[], Counter[str]],
+        flooded: Callable[[Instant], list[tuple[str, bytes]]],
         mesh: str,
         vote_id: bytes,
         report_ms: int,
     ) -> None:
         self._directory, self._presence = directory, presence
         self._voting, self._application = voting, voting.application
-        self._rejects = rejects
+        self._rejects, self._flooded = rejects, flooded
         self._mesh, self._vote_id = mesh, vote_id
         self._placed: tuple[object, ...] | None = None
         self._measured_every = report_ms * MILLISECOND
@@ -70,7 +71,7 @@ class Report:
         if self._shown_at is not None and now < self._shown_at + STATE_EVERY:
             self._due = self._shown_at + STATE_EVERY
             return []
-        document = self._state(measurement)
+        document = self._state(measurement, now)
         changed = [key for key, value in document.items() if self._shown.get(key) != value]
         self._due = None
         if not changed:
@@ -79,10 +80,11 @@ class Report:
             quiet_until = self._shown_at + self._measured_every
             if now < quiet_until:
                 return []
+        lines = [*self._quorum(), *self._floods(document["flooded"])]
         self._shown, self._shown_at = document, now
-        return [*self._quorum(), Observe("state", document)]
+        return [*lines, Observe("state", document)]
 
-    def _state(self, measurement: Measurement) -> dict[str, Json]:
+    def _state(self, measurement: Measurement, now: Instant) -> dict[str, Json]:
         core, ledger, me = self._voting.core, self._application.ledger, self._directory.me
         account = ledger.account(me.id)
         return {
@@ -101,6 +103,9 @@ class Report:
             "balance": account.balance if account else 0,
             **{key: getattr(measurement, key) for key in _MEASURED},
             "rejects": dict(sorted(self._rejects().items())),
+            "flooded": [
+                f"{area}/{self._directory.name(device)}" for area, device in self._flooded(now)
+            ],
         }
 
     def _have(self) -> int:
@@ -116,6 +121,16 @@ class Report:
         if has:
             return [_line(f"quorum: have {have} of {voters.total}, need {voters.quorum}")]
         return [_line(self._no_quorum(have))]
+
+    def _floods(self, places: Json) -> list[Effect]:
+        """A line when a flood begins or spreads, and when there is none any more."""
+        before = self._shown.get("flooded") or []
+        assert isinstance(places, list)
+        assert isinstance(before, list)
+        if set(map(str, places)) <= set(map(str, before)):
+            return [_line("the flood is over")] if before and not places else []
+        listed = ", ".join(map(str, places))
+        return [_line(f"flood: more on {listed} than may be verified; some of it is dropped")]
 
     def _no_quorum(self, have: int) -> str:
         voters = self._voting.core.voters

@@ -12,6 +12,7 @@ from dataclasses import replace
 import demesh_consensus as consensus
 from demesh.application import Application
 from demesh.backfill import BLOCKS_PER_ANSWER, Leaping, Questions, answer
+from demesh.direct import Direct
 from demesh.ledger.events import Enrolled
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
@@ -38,7 +39,7 @@ from demesh.snapshots import take
 from demesh.wire import statements
 from demesh.wire.kinds import Kind, Reject
 from demesh.wire.messages import Blocks, Chunk, Leap, Recall, Recalled, Seek, Signal, Want
-from demesh.wire.schema import decode, encode
+from demesh.wire.schema import Malformed, decode, encode
 from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator, View
@@ -70,13 +71,14 @@ class Voting:
         signer: Signer,
         validator: Validator,
         topics: Topics,
+        direct: Direct,
         past: Past,
         delay_floor_ms: int,
         salt: bytes,
         now: Instant,
     ) -> None:
         self._directory, self._signer = directory, signer
-        self._validator, self._topics = validator, topics
+        self._validator, self._topics, self._direct = validator, topics, direct
         self._standing = standing = past.standing
         self._seats = Seats(directory, signer, validator)
         self.application = Application(past.ledger, past.tip.digest, validator, self._seats.seat)
@@ -132,6 +134,21 @@ class Voting:
         """A valid frame of one of my kinds; raises Malformed."""
         return self._handlers[view.kind](view, frame, retained, now)
 
+    def awaits(self, view: View) -> bool:
+        """Does the current view wait for what this frame claims to be? Nobody has verified it."""
+        member = self._directory.voter(view.sender)
+        if member is None or member.voter is None:
+            return False
+        if view.kind is Kind.PROPOSAL:
+            return self.core.awaits_proposal(member.voter)
+        if view.kind is not Kind.VOTE:
+            return False
+        try:
+            statement = statements.decode_statement(view.payload)
+        except Malformed:
+            return False
+        return self.core.awaits_vote(member.voter, statement)
+
     def tick(self, now: Instant) -> list[Effect | Told]:
         """Time passed, or there is a new op."""
         return self._carry(self._epochs.tick(now), now)
@@ -153,10 +170,10 @@ class Voting:
         share = max(OPS_REPEATED_MAX // len(self._directory.voters), OPS_REPEATED_MIN)
         return [Publish(topic, frame) for frame in self.application.pool.unheard()[:share]]
 
-    def found(self, found: Fetched | Sought) -> list[Effect]:
+    def found(self, found: Fetched | Sought) -> list[Effect | Told]:
         """Answer who asked with what was stored."""
         given = answer(found)
-        return [] if given is None else [self._send(found.asker, given)]
+        return [] if given is None else self._send(found.asker, given)
 
     def turn_ends(self) -> list[Effect]:
         """Housekeeping after all that was decided is settled."""
@@ -214,7 +231,7 @@ class Voting:
             self.core.voters.epoch,
             self.core.clock.read_s(now),
         )
-        return [self._send(asker.id, answer)]
+        return self._send(asker.id, answer)
 
     def _recalled(
         self, view: View, frame: bytes, retained: bool, now: Instant
@@ -280,7 +297,7 @@ class Voting:
     def _ask_on(self, helper: bytes, now: Instant) -> list[Effect | Told]:
         """An answer helped: ask for what comes next, and again if nothing does."""
         self.core.catchup.ahead(self._want_more.first_height, now)
-        return [self._send(*self._leaping.next(self._want_more, helper, self._others(), now))]
+        return self._send(*self._leaping.next(self._want_more, helper, self._others(), now))
 
     @property
     def _want_more(self) -> Want:
@@ -324,10 +341,11 @@ class Voting:
                         replace(self._want_more, first_height=first_height),
                     )
                     if question := self._leaping.again(want, to, self._others(), now):
-                        effects.append(self._send(*question))
+                        effects += self._send(*question)
                 case consensus.AskVotes():
                     self._nonce = self._signer.nonce()
-                    effects += [self._send(to, Recall(self._nonce)) for to in self._others()]
+                    for to in self._others():
+                        effects += self._send(to, Recall(self._nonce))
                 case consensus.Quarantined():
                     self._standing = replace(self._standing, given_up=self._signer.vote_id)
                     effects += [Journal(self._standing.record()), effect]
@@ -380,5 +398,5 @@ class Voting:
     def _publish(self, area: str, frame: bytes) -> Publish:
         return Publish(self._topics.mine(area), frame)
 
-    def _send(self, to: bytes, message: Signal) -> Publish:
-        return Publish(self._topics.to(to), self._signer.seal(message))
+    def _send(self, to: bytes, message: Signal) -> list[Effect | Told]:
+        return [*self._direct.send(to, message)]

@@ -18,7 +18,6 @@ from demesh.ledger.state import Electorate
 from demesh.ports import StoredBlock
 from demesh.snapshots import Checkpoint, rebuilt
 from demesh.wire import identity, statements
-from demesh.wire.frame import Binding
 from demesh.wire.messages import Genesis, GenesisBody
 from demesh.wire.schema import Malformed, decode
 from demesh.wire.validate import Validator
@@ -191,7 +190,7 @@ def _unasked(electorate: Electorate) -> Franchise:
 
 def _validator(genesis: Genesis) -> Validator:
     body = genesis.body
-    validator = Validator(Binding(identity.mesh_id(body), body.generation))
+    validator = Validator(identity.binding_of(identity.mesh_id(body), body))
     for key in body.owners:
         validator.enrol(identity.device_id(key), key)
     for device in body.devices:

@@ -12,12 +12,12 @@ from random import Random
 
 from nacl.signing import SigningKey
 
-from demesh.ledger.state import AccountKind
+from demesh.ledger.state import RULES_VERSIONS, AccountKind
 from demesh.node import NodeSettings
 from demesh.passport import NodeIdentity
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Measurement, Publish
 from demesh.wire import identity
-from demesh.wire.frame import Binding, seal_statement
+from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import (
     DeviceCertificate,
@@ -80,6 +80,7 @@ def found_bare(
     observers: int = 0,
     newcomers: int = 0,
     owners: int = 1,
+    rules_version: int = RULES_VERSIONS[-1],
 ) -> Bare:
     """A mesh of `voters` equal voters, then observers; devices go round the owners.
 
@@ -117,7 +118,7 @@ def found_bare(
         generation=1,
         nonce=entropy(8),
         time_s=BEGINS_S,
-        rules_version=1,
+        rules_version=rules_version,
         owners=tuple(bytes(key.verify_key) for key in keys),
         owner_names=("owner", *(f"owner-{number}" for number in range(1, owners))),
         devices=tuple(devices),
@@ -165,7 +166,7 @@ class Customer:
         valid_until_s = BEGINS_S + heap.now // SECOND + OP_VALID_S
         op = Op(OpType.TRANSFER, nonce, valid_until_s, encode(body))
         sign = identity.signer(self._bare.members[payer].identity.device_key)
-        binding = Binding(self._bare.mesh_id, self._bare.genesis.body.generation)
+        binding = identity.binding_of(self._bare.mesh_id, self._bare.genesis.body)
         frame = seal_statement(Kind.OP, binding, ids[payer], encode(op), sign)
         # Anybody may pass an op on: it goes out under the name of a member that is not the payer.
         topic = Topics(self._bare.mesh_id, ids[payee]).mine("op")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
-from demesh.ledger.state import AccountKind
+from demesh.ledger.state import RULES_VERSIONS, AccountKind
 from demesh.storage.keys import write_key
 from demesh.wire import identity
 from demesh.wire.messages import (
@@ -31,7 +31,6 @@ Entropy = Callable[[int], bytes]
 
 GENESIS_FILE = "genesis.cbor"
 GENERATION = 1
-RULES_VERSION = 1
 FOLDER_MODE = 0o700
 
 
@@ -88,7 +87,7 @@ def found(scenario: Scenario, time_s: int, entropy: Entropy = os.urandom) -> Fou
         generation=GENERATION,
         nonce=entropy(8),
         time_s=time_s,
-        rules_version=RULES_VERSION,
+        rules_version=RULES_VERSIONS[-1],
         owners=tuple(bytes(owner.key.verify_key) for owner in owners),
         owner_names=tuple(owner.name for owner in owners),
         devices=tuple(GenesisDevice(board.certificate, weight=1) for board in boards),

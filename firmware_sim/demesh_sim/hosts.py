@@ -34,9 +34,11 @@ from demesh.ports import (
     Stopping,
 )
 from demesh.storage.answers import answered
+from demesh.wire import identity
 from demesh.wire.messages import Genesis
 from demesh_sim.client import Client
 from demesh_sim.heap import Alarm, Heap
+from demesh_sim.letters import Letters
 from demesh_sim.memory_store import MemoryStore
 from demesh_sim.network import Network
 from demesh_sim.witness import Witness
@@ -79,6 +81,7 @@ class Host:
         network: Network,
         chance: Random,
         witnesses: Sequence[Witness],
+        letters: Letters,
     ) -> None:
         self.index = index
         self.member = member
@@ -91,9 +94,11 @@ class Host:
         self._network = network
         self._chance = chance
         self._witnesses = tuple(witnesses)
+        self._letters = letters
         self._own: deque[Input] = deque()  # as in the runtime, taken before messages
         self._messages: deque[Input] = deque()
         self._busy = False
+        self._device = identity.device_id(bytes(member.identity.device_key.verify_key))
         self._life = 0  # counts boots and ends; what an earlier life put on the heap is void
         self._zero: Instant = 0  # the heap's time at which this boot's own clock stood at 0
         self._due: Instant | None = None  # the node's deadline after the last turn
@@ -241,8 +246,9 @@ class Host:
             return
         for effect in effects:
             if isinstance(effect, Publish):
+                told = self._letters.opened(self._device, effect)
                 for witness in self._witnesses:
-                    witness.publishing(self.index, now, effect, self.store)
+                    witness.publishing(self.index, now, told, self.store)
                 self.client.publish(effect)
         for effect in effects:
             if isinstance(effect, Actuate):

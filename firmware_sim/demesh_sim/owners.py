@@ -15,7 +15,7 @@ from demesh.ledger.enrolment import enrol
 from demesh.ledger.ledger import Ledger
 from demesh.ports import MILLISECOND, SECOND, Instant, Publish
 from demesh.wire import identity
-from demesh.wire.frame import Binding, seal_statement
+from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import Op, OpType
 from demesh.wire.schema import encode
@@ -108,7 +108,7 @@ class Owners:
         nonce = self._ops.to_bytes(8, "big")
         op = Op(OpType.MEMBER, nonce, valid_until_s, encode(body))
         sign = identity.signer(self._bare.members[0].identity.device_key)
-        binding = Binding(self._bare.mesh_id, self._bare.genesis.body.generation)
+        binding = identity.binding_of(self._bare.mesh_id, self._bare.genesis.body)
         return seal_statement(Kind.OP, binding, self._bare.ids[0], encode(op), sign)
 
     def _say(self, frame: bytes) -> None:

@@ -20,6 +20,7 @@ from demesh_sim.exposure import PromiseChecker
 from demesh_sim.faults import NO_FAULTS, Fault, Faults, Strike, strikes
 from demesh_sim.heap import Heap
 from demesh_sim.hosts import Host, Member
+from demesh_sim.letters import Letters
 from demesh_sim.links import Profile
 from demesh_sim.network import Network
 from demesh_sim.trace import Finality, Trace
@@ -104,6 +105,7 @@ class Swarm:
             identity.device_id(bytes(member.identity.device_key.verify_key)) for member in members
         ]
         self.checkers = Checkers(run, names, ids, founders(genesis))
+        letters = Letters(member.identity.device_key for member in members)
         self.promises = PromiseChecker(run, names)
         self._trace, self._finality = Trace(log), Finality()
         watching = (self._trace, self.checkers, self.promises, self._finality, *witnesses)
@@ -116,6 +118,7 @@ class Swarm:
                 self.network,
                 Random(f"{seed}/host/{index}"),
                 watching,
+                letters,
             )
             for index, member in enumerate(members)
         ]

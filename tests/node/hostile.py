@@ -28,9 +28,10 @@ from demesh.ports import (
     StoreBlock,
 )
 from demesh.wire import identity
-from demesh.wire.frame import Binding
+from demesh.wire.frame import SIGN1
 from demesh.wire.kinds import Kind
 from demesh.wire.schema import Bounds
+from demesh.wire.sealing import Sealer
 from demesh.wire.signer import Signer
 from demesh.wire.topics import KINDS_OF_AREA, Topics
 from demesh_sim.bare import Bare, found_bare
@@ -52,11 +53,12 @@ class Board:
         self.store = MemoryStore()
         self.node: Node
         self.pen = self.signer(boot=1)
+        self.sealer = Sealer(self.member.identity.device_key, self.pen.binding, boot=2**32)
         self.topics = Topics(bare.mesh_id, self.id)
 
     def signer(self, boot: int) -> Signer:
         keys = self.member.identity
-        binding = Binding(self.bare.mesh_id, self.bare.genesis.body.generation)
+        binding = identity.binding_of(self.bare.mesh_id, self.bare.genesis.body)
         return Signer(keys.device_key, keys.vote_key, binding, boot, self.member.settings.seed)
 
 
@@ -93,10 +95,17 @@ class Street:
                 self.do(board, board.node.handle(fetched, self.now))
 
     def give(self, board: Board, topic: str, frame: bytes, retained: bool = False) -> list[Effect]:
-        """Hand a message to a board; nothing it says is lost."""
+        """Hand a message to a board, sealed if it is direct; nothing it says is lost."""
+        area, *_, publisher = topic.split("/")[3:]
+        if area == "to" and frame.startswith(SIGN1):
+            sender = self._board(publisher)
+            frame = sender.sealer.seal(bytes(board.member.identity.device_key.verify_key), frame)
         effects = board.node.handle(Received(topic, frame, retained), self.now)
         self.do(board, effects)
         return effects
+
+    def _board(self, id: str) -> Board:
+        return next(board for board in self.boards if identity.text(board.id) == id)
 
     def deliver(self) -> None:
         """All that was published reaches everybody who is up, and what follows from it."""

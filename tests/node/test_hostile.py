@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from demesh.backfill import QUESTION_EVERY, QUESTIONS_MAX
+from demesh.ledger.state import RULES_VERSIONS
 from demesh.ports import Effect, Fetch, Fetched, SeekChunk, StoredBlock
 from demesh.wire import statements
 from demesh.wire.frame import seal_statement
@@ -25,6 +26,8 @@ from demesh.wire.messages import (
 )
 from demesh.wire.schema import encode
 from node.hostile import Nonsense, Street, altered
+
+RULES = RULES_VERSIONS[-1]
 
 
 def test_four_boards_decide() -> None:
@@ -104,12 +107,12 @@ def test_no_nonsense_about_votes_and_blocks_ends_a_node(seed: int) -> None:
             )
             good = statements._block(block)
             statement = statements.Statement(
-                statements.StatementKind.NOTARIZE, 0, good.view, statements.digest_of(good)
+                statements.StatementKind.NOTARIZE, 0, good.view, statements.digest_of(good), RULES
             )
-            message = statements._Proposal(block, (), 1, 1, liar.pen.sign_vote(statement))
+            message = statements._Proposal(block, (), 1, RULES, liar.pen.sign_vote(statement))
         if kind is Kind.VOTE and dice.random() < 0.7:
             message = altered(
-                statements._Statement(statements.StatementKind.NOTARIZE, 0, 3, bytes(32), 1),
+                statements._Statement(statements.StatementKind.NOTARIZE, 0, 3, bytes(32), RULES),
                 nonsense,
             )
         binding = liar.pen.binding

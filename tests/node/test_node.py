@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from nacl.signing import SigningKey
 
 from demesh.errors import ConfigError, StorageError
 from demesh.ledger.enrolment import enrol
@@ -29,10 +30,10 @@ from demesh.ports import (
     StoredBlock,
 )
 from demesh.wire import identity, statements
-from demesh.wire.frame import Binding
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import Ack, Card, Recall, Recalled, Transfer, Want
 from demesh.wire.schema import decode
+from demesh.wire.sealing import Sealer
 from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator, View
@@ -40,6 +41,9 @@ from demesh_consensus import Block, Statement, StatementKind, Vote
 from demesh_sim.bare import BEGINS_S, found_bare
 
 BARE = found_bare(4, seed=5)
+BINDING = identity.binding_of(BARE.mesh_id, BARE.genesis.body)
+RULES = BARE.genesis.body.rules_version
+UNASKED = Recalled(bytes(8), (), b"", 0, 0)
 SETTINGS = NodeSettings(None, None, 250, b"seed of the tests")
 
 
@@ -51,8 +55,7 @@ def node_of(index: int, restored: Restored | None = None, **given: object) -> No
 def pen_of(index: int, boot: int = 1) -> Signer:
     """Another member's keys, used by hand."""
     keys = BARE.members[index].identity
-    binding = Binding(BARE.mesh_id, 1)
-    return Signer(keys.device_key, keys.vote_key, binding, boot, b"pen %d" % index)
+    return Signer(keys.device_key, keys.vote_key, BINDING, boot, b"pen %d" % index)
 
 
 def topic(publisher: int, area: str) -> str:
@@ -63,12 +66,37 @@ def direct(sender: int, receiver: int) -> str:
     return Topics(BARE.mesh_id, BARE.ids[sender]).to(BARE.ids[receiver])
 
 
+def device_key(index: int) -> SigningKey:
+    return BARE.members[index].identity.device_key
+
+
+def sealed(sender: int, receiver: int, frame: bytes) -> Received:
+    """What one member says to another."""
+    peer = bytes(device_key(receiver).verify_key)
+    closed = Sealer(device_key(sender), BINDING, 2**32).seal(peer, frame)
+    return Received(direct(sender, receiver), closed)
+
+
+def opened(message: Publish) -> bytes:
+    """The frame in a publication of any member's, sealed or not."""
+    area, *_ = message.topic.split("/")[3:]
+    if area != "to":
+        return message.payload
+    receiver, sender = (
+        BARE.ids.index(identity.parse(one)) for one in message.topic.split("/")[4:6]
+    )
+    sealer = Sealer(device_key(receiver), BINDING, 1)
+    frame = sealer.open(bytes(device_key(sender).verify_key), message.payload)
+    assert isinstance(frame, bytes)
+    return frame
+
+
 def published(effects: list[Effect], kind: Kind) -> list[View]:
-    validator = Validator(Binding(BARE.mesh_id, 1))
+    validator = Validator(BINDING)
     for member in BARE.genesis.body.devices:
         for key in (member.certificate.device_key, member.certificate.vote_key):
             validator.enrol(identity.device_id(key), key)
-    views = [validator.check(e.payload) for e in effects if isinstance(e, Publish)]
+    views = [validator.check(opened(e)) for e in effects if isinstance(e, Publish)]
     return [view for view in views if isinstance(view, View) and view.kind is kind]
 
 
@@ -80,8 +108,7 @@ def clear(node: Node, now: int = 0) -> list[Effect]:
     for index, id in enumerate(BARE.ids):
         if id != node.me.id:
             answer = pen_of(index).seal(Recalled(nonce, (), b"", 0, 0))
-            place = direct(index, BARE.ids.index(node.me.id))
-            effects += node.handle(Received(place, answer), now)
+            effects += node.handle(sealed(index, BARE.ids.index(node.me.id), answer), now)
     return effects
 
 
@@ -91,12 +118,26 @@ def clear(node: Node, now: int = 0) -> list[Effect]:
         (topic(1, "vote"), b"\x00garbage", "SHAPE"),
         (topic(1, "op"), b"", "SIZE"),
         (topic(1, "vote"), pen_of(1).op(Transfer(BARE.ids[0], 5), 2_000_000_000), "TOPIC"),
-        (direct(2, 0), pen_of(1).seal(Want(1, 0)), "TOPIC"),
+        (direct(2, 0), sealed(2, 0, pen_of(1).seal(Want(1, 0))).payload, "TOPIC"),
+        (direct(2, 0), sealed(1, 0, pen_of(1).seal(Want(1, 0))).payload, "SEAL"),
+        (direct(1, 0), sealed(1, 2, pen_of(1).seal(Want(1, 0))).payload, "SEAL"),
+        (direct(1, 0), pen_of(1).seal(Want(1, 0)), "SEAL"),
         ("demesh/1/elsewhere/vote/x", b"", "TOPIC"),
         (topic(1, "op"), pen_of(1).op(Transfer(BARE.ids[0], 5), 1), "STALE"),
-        (direct(1, 0), pen_of(1).seal(Recalled(bytes(8), (), b"", 0, 0)), "STALE"),
+        (direct(1, 0), sealed(1, 0, pen_of(1).seal(UNASKED)).payload, "STALE"),
     ],
-    ids=["garbage", "empty", "kind", "publisher", "topic", "expired op", "unasked answer"],
+    ids=[
+        "garbage",
+        "empty",
+        "kind",
+        "publisher",
+        "sealer",
+        "receiver",
+        "not sealed",
+        "topic",
+        "expired op",
+        "unasked answer",
+    ],
 )
 def test_what_does_not_belong_is_counted_by_its_code_and_changes_nothing(
     place: str, frame: bytes, code: str
@@ -113,8 +154,8 @@ def test_what_does_not_belong_is_counted_by_its_code_and_changes_nothing(
 def test_a_signal_counts_once() -> None:
     node, frame = node_of(0), pen_of(1).seal(Ack(bytes(16)))
     node.start(0)
-    node.handle(Received(direct(1, 0), frame), 0)
-    node.handle(Received(direct(1, 0), frame), 1)
+    node.handle(sealed(1, 0, frame), 0)
+    node.handle(sealed(1, 0, frame), 1)
     assert node.rejects["REPLAY"] == 1
 
 
@@ -135,7 +176,7 @@ def test_the_kept_replay_mark_never_goes_back() -> None:
     marks = [
         keep.value
         for frame in (frames[2], frames[0])
-        for keep in node.handle(Received(direct(1, 0), frame), 0)
+        for keep in node.handle(sealed(1, 0, frame), 0)
         if isinstance(keep, Keep) and keep.space == "window"
     ]
     assert marks[0] == marks[1]
@@ -143,10 +184,10 @@ def test_the_kept_replay_mark_never_goes_back() -> None:
 
 def test_the_replay_window_survives_a_restart() -> None:
     first, frame = node_of(0), pen_of(1).seal(Ack(bytes(16)))
-    effects = first.handle(Received(direct(1, 0), frame), 0)
+    effects = first.handle(sealed(1, 0, frame), 0)
     kept = tuple((k.space, k.key, k.value or b"") for k in effects if isinstance(k, Keep))
     again = node_of(0, Restored(kept=kept))
-    again.handle(Received(direct(1, 0), frame), 0)
+    again.handle(sealed(1, 0, frame), 0)
     assert again.rejects["REPLAY"] == 1
 
 
@@ -162,7 +203,7 @@ def test_an_op_may_be_passed_on_by_anybody() -> None:
 def test_its_own_publication_that_comes_back_is_no_news() -> None:
     node = node_of(0)
     clear(node)
-    statement = Statement(StatementKind.NULLIFY, 0, 3)
+    statement = Statement(StatementKind.NULLIFY, 0, 3, b"", RULES)
     pen = pen_of(0)
     vote = Vote(statement, node.me.voter or 0, pen.sign_vote(statement))
     frame = statements.vote_frame(vote, pen.binding, pen.vote_id)
@@ -186,7 +227,8 @@ def test_a_card_that_came_before_its_device_joined_is_heard_when_that_is_decided
     node.start(0)
     keys = bare.newcomers[0].identity
     assert keys.certificate is not None
-    newcomer = Signer(keys.device_key, keys.vote_key, Binding(bare.mesh_id, 1), 1, b"new")
+    binding = identity.binding_of(bare.mesh_id, bare.genesis.body)
+    newcomer = Signer(keys.device_key, keys.vote_key, binding, 1, b"new")
     early = Received(
         Topics(bare.mesh_id, newcomer.id).mine("card"),
         newcomer.seal(Card(1, 1, keys.certificate, ())),
@@ -231,12 +273,12 @@ def test_a_vote_of_mine_that_my_journal_lacks_ends_my_voting_for_good() -> None:
     node = node_of(0)
     asked = published(node.start(0), Kind.RECALL)
     nonce = decode(Recall, asked[0].payload).nonce
-    statement = Statement(StatementKind.NULLIFY, 0, 3)
+    statement = Statement(StatementKind.NULLIFY, 0, 3, b"", RULES)
     pen = pen_of(0)
     vote = Vote(statement, node.me.voter or 0, pen.sign_vote(statement))
     lost = statements.vote_frame(vote, pen.binding, pen.vote_id)
     answer = pen_of(1).seal(Recalled(nonce, (lost,), b"", 0, 0))
-    effects = node.handle(Received(direct(1, 0), answer), 0)
+    effects = node.handle(sealed(1, 0, answer), 0)
     assert not node.consensus.voting
     records = tuple(e.record for e in effects if isinstance(e, Journal))
     assert standing_of(records).given_up == pen.vote_id
@@ -248,13 +290,13 @@ def test_a_vote_of_mine_that_my_journal_lacks_ends_my_voting_for_good() -> None:
 def test_a_recall_is_answered_with_what_is_held_of_the_asker() -> None:
     node, pen = node_of(0), pen_of(2)
     node.start(0)
-    statement = Statement(StatementKind.NULLIFY, 0, 1)
+    statement = Statement(StatementKind.NULLIFY, 0, 1, b"", RULES)
     voter = node.directory.voter(pen.vote_id)
     assert voter is not None and voter.voter is not None
     vote = Vote(statement, voter.voter, pen.sign_vote(statement))
     frame = statements.vote_frame(vote, pen.binding, pen.vote_id)
     node.handle(Received(topic(2, "vote"), frame), 0)
-    effects = node.handle(Received(direct(2, 0), pen.seal(Recall(b"question"))), 0)
+    effects = node.handle(sealed(2, 0, pen.seal(Recall(b"question"))), 0)
     answer = decode(Recalled, published(effects, Kind.RECALLED)[0].payload)
     assert answer.nonce == b"question" and answer.votes == (frame,)
 
@@ -295,7 +337,7 @@ def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
         if isinstance(e, Publish) and e.topic == topic(1, "card")
     )
     node.handle(Received(topic(1, "card"), frame), 0)
-    node.handle(Received(direct(1, 0), pen.seal(Want(9, 0))), 0)
+    node.handle(sealed(1, 0, pen.seal(Want(9, 0))), 0)
     node.handle(Received(topic(1, "gone"), b"4"), 0)
     assert node.presence.is_up(BARE.ids[1])
     node.handle(Received(topic(1, "gone"), b"5"), 0)
@@ -321,7 +363,9 @@ def test_a_leader_whose_connection_ended_is_not_waited_for() -> None:
     assert not published(node.tick(1), Kind.VOTE)
     effects = node.handle(Received(topic(gone, "gone"), b"1"), 2)
     (vote,) = published(effects, Kind.VOTE)
-    assert statements.decode_statement(vote.payload) == Statement(StatementKind.NULLIFY, 0, 1)
+    assert statements.decode_statement(vote.payload) == Statement(
+        StatementKind.NULLIFY, 0, 1, b"", RULES
+    )
 
 
 def test_state_is_shown_at_most_once_a_second_and_mere_measurements_less_often() -> None:

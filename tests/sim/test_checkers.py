@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +24,14 @@ from demesh.ports import (
     StoreCheckpoint,
 )
 from demesh.wire import identity, statements
-from demesh.wire.frame import Binding
+from demesh.wire.intents import Act, Send
 from demesh.wire.messages import Voucher
 from demesh.wire.schema import encode
 from demesh.wire.signer import Signer
 from demesh_consensus.types import Block, Certificate, Statement, StatementKind, Vote
 from demesh_sim import scenario as scenarios
 from demesh_sim.bare import Bare, Customer, found_bare
-from demesh_sim.checkers import VOUCHER, Checkers, Run, Violation, open_frame
+from demesh_sim.checkers import Checkers, Run, Violation
 from demesh_sim.faults import Faults
 from demesh_sim.founding import found, seeded
 from demesh_sim.links import PROFILES
@@ -41,7 +41,7 @@ from demesh_sim.virtual import street_swarm
 
 NOTARIZE, NULLIFY, FINALIZE = StatementKind.NOTARIZE, StatementKind.NULLIFY, StatementKind.FINALIZE
 BARE: Bare = found_bare(4, seed=1)
-BINDING = Binding(BARE.mesh_id, BARE.genesis.body.generation)
+BINDING = identity.binding_of(BARE.mesh_id, BARE.genesis.body)
 D1, D2 = bytes(32), bytes([1]) * 32
 
 
@@ -316,15 +316,15 @@ class Forger(Node):
 class Spendthrift(Node):
     """Promises what it is asked and a credit more, whatever its own meter says."""
 
-    def handle(self, given: Input, now: Instant) -> list[Effect]:
-        effects = super().handle(given, now)
-        for place, effect in enumerate(effects):
-            frame = open_frame(effect.payload) if isinstance(effect, Publish) else None
-            if frame is not None and frame.kind == VOUCHER:
-                channel, lane, cum = cbor2.loads(frame.payload)
-                more = self._signer.seal(Voucher(channel, lane, cum + 1_000_000))
-                effects[place] = replace(effect, payload=more)
-        return effects
+    def _acts(self, acts: Sequence[Act], now: Instant) -> list[Effect]:
+        more: list[Act] = []
+        for act in acts:
+            match act:
+                case Send(to, Voucher(channel, lane, cum)):
+                    more.append(Send(to, Voucher(channel, lane, cum + 1_000_000)))
+                case _:
+                    more.append(act)
+        return super()._acts(more, now)
 
 
 def test_a_payer_that_promises_more_than_its_meter_saw_is_found() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nacl import bindings
@@ -25,7 +26,14 @@ from demesh.wire.frame import (
     statement_frame,
 )
 from demesh.wire.identity import signer
-from demesh.wire.kinds import FIRST_SIGNAL, FRAME_BYTES_MAX, KIND_BYTES_MAX, Kind, Reject
+from demesh.wire.kinds import (
+    FIRST_SIGNAL,
+    FRAME_BYTES_MAX,
+    KIND_BYTES_MAX,
+    WIRE_VERSION,
+    Kind,
+    Reject,
+)
 from demesh.wire.messages import Want
 from demesh.wire.schema import encode
 from vectors import nodes
@@ -117,7 +125,7 @@ def _more_good() -> Iterator[tuple[str, bytes]]:
 
 def _bad_envelopes(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject | None]]:
     kind = b"\x3a\x00\x01\x00\x00"
-    version = b"\x3a\x00\x01\x00\x01\x82\x01"
+    version = b"\x3a\x00\x01\x00\x01\x82" + bytes((WIRE_VERSION,))
     start = voucher.index(BINDING.tag) + 4  # of the payload's head
     size = voucher[start + 1]
     long_head = voucher[:start] + b"\x59\x00" + voucher[start + 1 :]
@@ -154,7 +162,7 @@ def _bad_envelopes(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject 
         ),
         (
             "a version of two bytes for one",
-            rewritten(voucher, version, version[:-1] + b"\x18\x01"),
+            rewritten(voucher, version, version[:-1] + b"\x18" + version[-1:]),
             Reject.CANONICAL,
         ),
         ("shape is judged from left to right", long_head[:-1], Reject.CANONICAL),
@@ -181,8 +189,10 @@ def _with_extra_header(signal_: bytes) -> bytes:
 def _bad_contexts(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject | None]]:
     kind = b"\x3a\x00\x01\x00\x00"
     body = STATEMENTS[Kind.VOUCHER]
-    next_version = statement_frame(Kind.VOUCHER, BINDING, KID, body, voucher[-64:], version=2)
-    far_version = statement_frame(Kind.VOUCHER, BINDING, KID, body, voucher[-64:], version=300)
+    later = replace(BINDING, version=WIRE_VERSION + 1)
+    next_version = statement_frame(Kind.VOUCHER, later, KID, body, voucher[-64:])
+    far = replace(BINDING, version=300)
+    far_version = statement_frame(Kind.VOUCHER, far, KID, body, voucher[-64:])
     as_signal = _as_signal_of(Kind.VOUCHER)
     as_statement = rewritten(voucher, kind + b"\x05", kind + b"\x11")
     large = head(2, KIND_BYTES_MAX[Kind.VOUCHER]) + bytes(KIND_BYTES_MAX[Kind.VOUCHER])
@@ -327,7 +337,7 @@ def documents() -> dict[str, str]:
     context = {
         "mesh_id": BINDING.mesh_id.hex(),
         "generation": BINDING.generation,
-        "version": 1,
+        "version": WIRE_VERSION,
         "genesis": encode(STREET.genesis).hex(),
         "enrolled": [
             {"kid": kid_of(key).hex(), "public_key": bytes(key.verify_key).hex()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -123,9 +124,10 @@ def test_envelopes_of_all_widths_are_read_alike(
     def sign(_: bytes) -> bytes:
         return bytes(64)
 
+    binding = replace(BINDING, version=version)
     for frame in (
-        signal_frame(Kind.ACCEPT, BINDING, KID, boot, seq, payload, sign, version),
-        statement_frame(Kind.OP, BINDING, KID, payload, bytes(64), version),
+        signal_frame(Kind.ACCEPT, binding, KID, boot, seq, payload, sign),
+        statement_frame(Kind.OP, binding, KID, payload, bytes(64)),
     ):
         envelope = _reference.read_envelope(frame)
         assert not isinstance(envelope, Reject)

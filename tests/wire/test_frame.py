@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cbor2
 import pytest
 from hypothesis import given
@@ -18,7 +20,7 @@ from demesh.wire.frame import (
     statement_frame,
 )
 from demesh.wire.identity import signer
-from demesh.wire.kinds import Kind
+from demesh.wire.kinds import WIRE_VERSION, Kind
 from vectors.make import ALICE, BINDING, BOB, KID, SIGN, STATEMENTS, kid_of
 
 PAYLOAD = STATEMENTS[Kind.VOUCHER]
@@ -32,7 +34,7 @@ def test_a_statement_is_a_cose_sign1_that_rfc_9052_verifies() -> None:
     assert cbor2.loads(protected) == {1: -19, -65537: int(Kind.VOUCHER)}
     assert list(unprotected) == [4, -65538]
     assert unprotected[4] == KID
-    assert list(unprotected[-65538]) == [1, BINDING.mesh_id[:4]]
+    assert list(unprotected[-65538]) == [WIRE_VERSION, BINDING.mesh_id[:4]]
     assert payload == PAYLOAD
     aad = cbor2.dumps([BINDING.mesh_id, BINDING.generation])
     structure = cbor2.dumps(["Signature1", protected, aad, payload])
@@ -45,7 +47,7 @@ def test_a_signal_carries_sender_and_sequence_under_its_signature() -> None:
     protected, unprotected, payload, signature = cbor2.loads(frame).value
     assert cbor2.loads(protected) == {1: -19, 4: KID, -65537: [int(Kind.READING), 7, 300]}
     assert list(unprotected) == [-65538]
-    assert list(unprotected[-65538]) == [1, BINDING.mesh_id[:4]]
+    assert list(unprotected[-65538]) == [WIRE_VERSION, BINDING.mesh_id[:4]]
     aad = cbor2.dumps([BINDING.mesh_id, BINDING.generation])
     structure = cbor2.dumps(["Signature1", protected, aad, payload])
     VerifyKey(bytes(ALICE.verify_key)).verify(structure, signature)
@@ -74,7 +76,8 @@ def test_all_signers_of_a_statement_sign_the_same_bytes() -> None:
 @given(st.binary(max_size=1500), st.sampled_from([0, 1, 23, 24, 255, 256, 65536, 2**32]))
 def test_split_gives_back_what_was_put_together(payload: bytes, version: int) -> None:
     signature = bytes(range(64))
-    frame = statement_frame(Kind.OP, BINDING, KID, payload, signature, version)
+    binding = replace(BINDING, version=version)
+    frame = statement_frame(Kind.OP, binding, KID, payload, signature)
     assert split(frame) == (KID, payload, signature)
 
 

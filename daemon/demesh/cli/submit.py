@@ -22,7 +22,7 @@ from demesh.storage.keys import load_key
 from demesh.transport.client import Link
 from demesh.transport.once import publish_once
 from demesh.wire import identity
-from demesh.wire.frame import Binding, seal_statement
+from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import Op, OpType, SetMember
 from demesh.wire.schema import encode
@@ -50,7 +50,7 @@ class Submission:
         payload = encode(Op(OpType.MEMBER, os.urandom(8), valid_until_s, encode(body)))
         id = hashlib.blake2b(signer + payload, digest_size=32).digest()
         self.op = SignedOp(id, signer, valid_until_s, body)
-        binding = Binding(mesh.id, mesh.body.generation)
+        binding = identity.binding_of(mesh.id, mesh.body)
         frame = seal_statement(Kind.OP, binding, signer, payload, identity.signer(key))
         self._publish = Publish(Topics(mesh.id, signer).mine("op"), frame)
 

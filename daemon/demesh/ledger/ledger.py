@@ -7,8 +7,8 @@ R-LED-19  A block settles at most SETTLED_MAX channels and forgets at most FORGO
           longest due first; the rest stays due and is the next block's.
 R-LED-20  Genesis: every account starts with balance 0. Account ids are distinct, floors are within
           R-LED-2, the commons has an account, commons_ppm <= COMMONS_PPM_MAX, and rules_version is
-          RULES_VERSION. Its devices are members of serial 0; those with a weight are the voters of
-          epoch 0, in its order.
+          one of RULES_VERSIONS. Its devices are members of serial 0; those with a weight are the
+          voters of epoch 0, in its order.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from demesh.ledger.state import (
     PARAMETERS,
     QUOTAS,
     RECEIPTS,
-    RULES_VERSION,
+    RULES_VERSIONS,
     Account,
     Channel,
     Elector,
@@ -96,9 +96,10 @@ class Ledger:
 
         ValueError says what is wrong with it.
         """
-        if body.rules_version != RULES_VERSION:
+        if body.rules_version not in RULES_VERSIONS:
+            known = " or ".join(map(str, RULES_VERSIONS))
             raise ValueError(
-                f"genesis: expected rules_version {RULES_VERSION}, got {body.rules_version}; "
+                f"genesis: expected rules_version {known}, got {body.rules_version}; "
                 "install the Demesh that this mesh was founded with, or found the mesh anew"
             )
         ids = [account.id for account in body.accounts]
@@ -276,5 +277,6 @@ def _founding_members(body: GenesisBody) -> Iterator[tuple[bytes, bytes]]:
         yield MEMBERS + id, seal(Membership(device.certificate, device.weight, 0))
         if device.weight:
             voters.append(Elector(id, device.certificate.vote_key, device.weight))
-    electorate = Electorate(mesh_id(body), body.generation, 0, RULES_VERSION, tuple(voters))
+    mesh, rules = mesh_id(body), body.rules_version
+    electorate = Electorate(mesh, body.generation, 0, rules, tuple(voters))
     yield ELECTORATE, seal(electorate)

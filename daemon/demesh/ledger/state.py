@@ -43,8 +43,9 @@ from demesh.wire.schema import (
     encode,
 )
 
-# The rules of state and ops that this code keeps; another number is another ledger.
-RULES_VERSION = 1
+# The rules that this code keeps; another number is another mesh. 1 and 2 differ in what crosses the
+# wire (R-WIRE-12), not in state and ops.
+RULES_VERSIONS = (1, 2)
 
 AMOUNT_MAX = 2**53 - 1
 TIME_S_MAX = 2**53 - 1

@@ -1,4 +1,5 @@
 # The compiled twin of `_reference`; the tests hold the two equal.
+from demesh.wire._reference import Allowance as Allowance
 from demesh.wire._reference import Validator as Validator
 from demesh.wire._reference import View as View
 from demesh.wire._reference import Window as Window

@@ -19,7 +19,7 @@ from nacl.exceptions import BadSignatureError
 from demesh.wire import _reference
 from demesh.wire import frame as _frame
 from demesh.wire.keys import device_id, is_public_key
-from demesh.wire.kinds import FRAME_BYTES_MAX, KIND_BYTES_MAX, WIRE_VERSION, Kind, Reject
+from demesh.wire.kinds import FRAME_BYTES_MAX, KIND_BYTES_MAX, WIRE_VERSION, WIRE_VERSION_OLDEST, Kind, Reject
 
 # The layout's constants again, in C, so that the compiler can unroll their comparison.
 cdef extern from *:
@@ -72,11 +72,13 @@ cdef enum:
     REPLAY = 9
     SIGNATURE = 10
     PAYLOAD = 11
+    BUDGET = 12
 
 cdef int DEPTH_MAX = _reference.DEPTH_MAX
 cdef uint64_t WINDOW = _reference.WINDOW
 cdef Py_ssize_t CACHE_MAX = _reference.CACHE_MAX
 cdef Py_ssize_t FRAME_MAX = FRAME_BYTES_MAX
+cdef uint64_t OLDEST = WIRE_VERSION_OLDEST
 cdef int FIRST_SIGNAL = _frame.FIRST_SIGNAL
 
 cdef tuple _REJECTS = (
@@ -92,6 +94,7 @@ cdef tuple _REJECTS = (
     Reject.REPLAY,
     Reject.SIGNATURE,
     Reject.PAYLOAD,
+    Reject.BUDGET,
 )
 cdef list _KINDS = [None] * KINDS
 cdef Py_ssize_t _LIMITS[KINDS]
@@ -592,9 +595,26 @@ cdef class View:
         return (self.kind, self.sender, self.boot, self.seq, self.payload)
 
 
+cdef class Allowance:
+    """What one source of frames may still cost: `failures` of signatures, `repeats` of statements.
+
+    A `reserved` one pays for every signature, and what the signer may still say does not matter.
+    """
+
+    cdef public long long failures
+    cdef public long long repeats
+    cdef public bint reserved
+
+    def __init__(self, long long failures, long long repeats, bint reserved=False):
+        self.failures = failures
+        self.repeats = repeats
+        self.reserved = reserved
+
+
 cdef class _Sender:
     cdef uint8_t key[KEY_BYTES]
     cdef Window window
+    cdef long long credit  # new valid frames that it may still have
 
 
 cdef class Validator:
@@ -602,16 +622,19 @@ cdef class Validator:
 
     cdef bytes _aad
     cdef uint8_t _tag[TAG_BYTES]
-    cdef uint64_t _version
+    cdef uint64_t _newest
+    cdef long long _most
     cdef dict _senders
     cdef dict _young
     cdef dict _old
 
-    def __init__(self, binding, uint64_t version=WIRE_VERSION):
+    def __init__(self, binding, uint64_t newest=WIRE_VERSION):
+        """`newest`: the wire version up to which it understands frames."""
         cdef bytes tag = binding.tag
         self._aad = _frame.bstr(binding.aad)
         memcpy(self._tag, <const uint8_t*> tag, TAG_BYTES)
-        self._version = version
+        self._newest = newest
+        self._most = 0
         self._senders = {}
         # Verified frames in two generations: full, the young one replaces the old one.
         self._young = {}
@@ -631,11 +654,19 @@ cdef class Validator:
             sender = _Sender.__new__(_Sender)
             memcpy(sender.key, <const uint8_t*> public_key, KEY_BYTES)
             sender.window = Window.__new__(Window)
+            sender.credit = self._most
             self._senders[kid] = sender
 
     def forget(self, bytes kid not None):
         """Accept nothing more from this sender; its window is lost."""
         self._senders.pop(kid, None)
+
+    def replenish(self, long long count, long long most):
+        """Let every sender have `count` more new valid frames, `most` in all, and new ones that."""
+        cdef _Sender sender
+        self._most = most
+        for sender in self._senders.values():
+            sender.credit = min(sender.credit + count, most)
 
     def window(self, bytes kid not None):
         """The highest (boot, seq) of this sender's signals, or None."""
@@ -667,15 +698,29 @@ cdef class Validator:
             if signed != stack:
                 free(signed)
 
-    def check_batch(self, frames):
+    def charge(self, bytes kid not None, long long count):
+        """Let a sender have `count` fewer new valid frames, for what one of them has cost."""
+        cdef _Sender sender = self._senders.get(kid)
+        if sender is not None:
+            sender.credit -= count
+
+    def check_batch(self, frames, Allowance allowance=None):
         """The verdict of each frame, in order, as if checked one after the other."""
-        return [self._check(frame) for frame in frames]
+        return [self._check(frame, allowance, False) for frame in frames]
 
-    def check(self, frame):
-        """The view of a valid frame, or the first reason to reject it."""
-        return self._check(frame)
+    def peek(self, frame):
+        """What `check` would see of a frame if its signature held and its window allowed it."""
+        return self._check(frame, None, True)
 
-    cdef object _check(self, object untyped):
+    def check(self, frame, Allowance allowance=None):
+        """The view of a valid frame, or the first reason to reject it.
+
+        With an allowance it may be BUDGET, and what the frame costs is taken from it; without one
+        nothing is counted.
+        """
+        return self._check(frame, allowance, False)
+
+    cdef object _check(self, object untyped, Allowance allowance, bint peeking):
         cdef bytes frame
         cdef const uint8_t* data
         cdef Parts p
@@ -697,10 +742,12 @@ cdef class Validator:
         sender = self._senders.get(kid)
         if sender is None:
             return _REJECTS[SENDER]
+        if peeking:
+            return _view(frame, data, &p, kid)
         if p.signal:
-            fault = self._check_signal(data, size, &p, sender)
+            fault = self._check_signal(data, size, &p, sender, allowance)
         else:
-            fault = self._check_statement(frame, data, size, &p, sender)
+            fault = self._check_statement(frame, data, size, &p, sender, allowance)
         if fault:
             return _REJECTS[fault]
         return _view(frame, data, &p, kid)
@@ -709,7 +756,7 @@ cdef class Validator:
         cdef int fault = _read(data, size, p)
         if fault:
             return fault
-        if p.version != self._version:
+        if p.version < OLDEST or p.version > self._newest:
             return VERSION
         if memcmp(p.tag, self._tag, TAG_BYTES) != 0:
             return MESH
@@ -720,24 +767,38 @@ cdef class Validator:
         return OK
 
     cdef int _check_signal(
-        self, const uint8_t* data, Py_ssize_t size, Parts* p, _Sender sender
+        self, const uint8_t* data, Py_ssize_t size, Parts* p, _Sender sender, Allowance allowance
     ) except -1:
+        cdef int fault
         if sender.window._used(p.boot, p.seq):
             return REPLAY
-        if not self._signed(data, size, p, sender):
-            return SIGNATURE
+        fault = self._check_signature(data, size, p, sender, allowance)
+        if fault:
+            return fault
         if not sender.window._use(p.boot, p.seq):  # another thread, while libsodium ran
             return REPLAY
         return OK if _canonical(p.payload_content, p.payload_end - p.payload_content) else PAYLOAD
 
     cdef int _check_statement(
-        self, bytes frame, const uint8_t* data, Py_ssize_t size, Parts* p, _Sender sender
+        self,
+        bytes frame,
+        const uint8_t* data,
+        Py_ssize_t size,
+        Parts* p,
+        _Sender sender,
+        Allowance allowance,
     ) except -1:
         cdef bytes digest = _digest(frame)
+        cdef int fault
         if digest in self._young or digest in self._old:
+            if allowance is not None:
+                if allowance.repeats <= 0:
+                    return BUDGET
+                allowance.repeats -= 1
             return OK
-        if not self._signed(data, size, p, sender):
-            return SIGNATURE
+        fault = self._check_signature(data, size, p, sender, allowance)
+        if fault:
+            return fault
         if not _canonical(p.payload_content, p.payload_end - p.payload_content):
             return PAYLOAD
         if len(self._young) >= CACHE_MAX:
@@ -745,6 +806,23 @@ cdef class Validator:
             self._young = {}
         self._young[digest] = None
         return OK
+
+    cdef int _check_signature(
+        self, const uint8_t* data, Py_ssize_t size, Parts* p, _Sender sender, Allowance allowance
+    ) except -1:
+        """BUDGET or SIGNATURE, or OK; counts what it cost."""
+        cdef bint holds
+        if allowance is not None and (
+            allowance.failures <= 0 or (sender.credit <= 0 and not allowance.reserved)
+        ):
+            return BUDGET
+        holds = self._signed(data, size, p, sender)
+        if allowance is not None:
+            if allowance.reserved or not holds:
+                allowance.failures -= 1
+            else:
+                sender.credit -= 1
+        return OK if holds else SIGNATURE
 
     cdef bint _signed(
         self, const uint8_t* data, Py_ssize_t size, Parts* p, _Sender sender

@@ -7,6 +7,7 @@ Theory of operation. `Validator.check` runs cheapest first and stops at the firs
     CANONICAL  that layout, but with a length or number that is not in its shortest form
     VERSION    MESH  KIND  KIND_SIZE  SENDER
     REPLAY     signals: (boot, seq) was seen or is older than the window
+    BUDGET     its source, or its signer, has cost as much as it may (R-WIRE-13)
     SIGNATURE  unless these very bytes were verified before (statements only: signals never repeat)
     PAYLOAD    not one item of deterministic CBOR (RFC 8949 4.2.1) within our limits
 
@@ -17,7 +18,10 @@ Invariants:
     this way only enrolled senders can cause it.
  3. The cache skips signature and walk, nothing else. It needs no key or mesh beside the frame: a
     kid is the hash of its key, and a validator has one binding.
- 4. Nothing here depends on anything but the calls so far: no clock, no randomness.
+ 4. Nothing here depends on anything but the calls so far: no clock, no randomness. What may be
+    spent in a second is `budget.py`'s affair; here it is only counted down.
+ 5. What a source may cost goes down by signatures that do not hold, and by statements said again;
+    what a signer may say, by what is valid and new. So nobody spends what belongs to another.
 """
 
 from __future__ import annotations
@@ -50,11 +54,21 @@ from demesh.wire.kinds import (
     FRAME_BYTES_MAX,
     KIND_BYTES_MAX,
     WIRE_VERSION,
+    WIRE_VERSION_OLDEST,
     Kind,
     Reject,
 )
 
-__all__ = ["DEPTH_MAX", "Envelope", "Validator", "View", "Window", "canonical", "read_envelope"]
+__all__ = [
+    "DEPTH_MAX",
+    "Allowance",
+    "Envelope",
+    "Validator",
+    "View",
+    "Window",
+    "canonical",
+    "read_envelope",
+]
 
 # Wide enough for one sender's messages to overtake each other on two brokers; one machine word.
 WINDOW = 64
@@ -239,6 +253,20 @@ class Window:
 # -- validator ------------------------------------------------------------------------------------
 
 
+class Allowance:
+    """What one source of frames may still cost: `failures` of signatures, `repeats` of statements.
+
+    A `reserved` one pays for every signature, and what the signer may still say does not matter.
+    """
+
+    __slots__ = ("failures", "repeats", "reserved")
+
+    def __init__(self, failures: int, repeats: int, reserved: bool = False) -> None:
+        self.failures = failures
+        self.repeats = repeats
+        self.reserved = reserved
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A valid frame's fields; `payload` is a slice of the frame. A statement has boot = seq = 0."""
@@ -253,14 +281,27 @@ class View:
 class Validator:
     """Checks the frames of one mesh against the enrolled senders."""
 
-    __slots__ = ("_aad", "_keys", "_old", "_tag", "_version", "_windows", "_young")
+    __slots__ = (
+        "_aad",
+        "_credits",
+        "_keys",
+        "_most",
+        "_newest",
+        "_old",
+        "_tag",
+        "_windows",
+        "_young",
+    )
 
-    def __init__(self, binding: Binding, version: int = WIRE_VERSION) -> None:
+    def __init__(self, binding: Binding, newest: int = WIRE_VERSION) -> None:
+        """`newest`: the wire version up to which it understands frames."""
         self._aad = bstr(binding.aad)
         self._tag = binding.tag
-        self._version = version
+        self._newest = newest
         self._keys: dict[bytes, bytes] = {}
         self._windows: dict[bytes, Window] = {}
+        self._credits: dict[bytes, int] = {}  # new valid frames that a sender may still have
+        self._most = 0
         # Verified frames in two generations: full, the young one replaces the old one.
         self._young: dict[bytes, None] = {}
         self._old: dict[bytes, None] = {}
@@ -277,11 +318,18 @@ class Validator:
         if kid not in self._keys:
             self._keys[kid] = public_key
             self._windows[kid] = Window()
+            self._credits[kid] = self._most
 
     def forget(self, kid: bytes) -> None:
         """Accept nothing more from this sender; its window is lost."""
         self._keys.pop(kid, None)
         self._windows.pop(kid, None)
+        self._credits.pop(kid, None)
+
+    def replenish(self, count: int, most: int) -> None:
+        """Let every sender have `count` more new valid frames, `most` in all, and new ones that."""
+        self._most = most
+        self._credits = {kid: min(left + count, most) for kid, left in self._credits.items()}
 
     def window(self, kid: bytes) -> tuple[int, int] | None:
         """The highest (boot, seq) of this sender's signals, or None."""
@@ -297,12 +345,38 @@ class Validator:
         key = self._keys.get(kid)
         return key is not None and signed_by(key, message, signature)
 
-    def check_batch(self, frames: Iterable[bytes]) -> list[View | Reject]:
-        """The verdict of each frame, in order, as if checked one after the other."""
-        return [self.check(frame) for frame in frames]
+    def charge(self, kid: bytes, count: int) -> None:
+        """Let a sender have `count` fewer new valid frames, for what one of them has cost."""
+        if kid in self._credits:
+            self._credits[kid] -= count
 
-    def check(self, frame: bytes) -> View | Reject:
-        """The view of a valid frame, or the first reason to reject it."""
+    def check_batch(
+        self, frames: Iterable[bytes], allowance: Allowance | None = None
+    ) -> list[View | Reject]:
+        """The verdict of each frame, in order, as if checked one after the other."""
+        return [self.check(frame, allowance) for frame in frames]
+
+    def peek(self, frame: bytes) -> View | Reject:
+        """What `check` would see of a frame if its signature held and its window allowed it."""
+        read = self._read(frame)
+        return read if isinstance(read, Reject) else read[1]
+
+    def check(self, frame: bytes, allowance: Allowance | None = None) -> View | Reject:
+        """The view of a valid frame, or the first reason to reject it.
+
+        With an allowance it may be BUDGET, and what the frame costs is taken from it; without one
+        nothing is counted.
+        """
+        read = self._read(frame)
+        if isinstance(read, Reject):
+            return read
+        envelope, view = read
+        if envelope.signal:
+            return self._check_signal(frame, envelope, view, allowance)
+        return self._check_statement(frame, envelope, view, allowance)
+
+    def _read(self, frame: bytes) -> tuple[Envelope, View] | Reject:
+        """All checks before REPLAY."""
         if type(frame) is not bytes:
             raise TypeError(f"a frame is bytes, got {type(frame).__name__}")
         if not 0 < len(frame) <= FRAME_BYTES_MAX:
@@ -310,7 +384,7 @@ class Validator:
         envelope = read_envelope(frame)
         if isinstance(envelope, Reject):
             return envelope
-        if envelope.version != self._version:
+        if not WIRE_VERSION_OLDEST <= envelope.version <= self._newest:
             return Reject.VERSION
         if envelope.tag != self._tag:
             return Reject.MESH
@@ -319,8 +393,7 @@ class Validator:
             return Reject.KIND
         if len(frame) > KIND_BYTES_MAX[kind]:
             return Reject.KIND_SIZE
-        key = self._keys.get(envelope.kid)
-        if key is None:
+        if envelope.kid not in self._keys:
             return Reject.SENDER
         start = envelope.payload[0] + envelope.payload_head
         view = View(
@@ -330,36 +403,57 @@ class Validator:
             envelope.seq,
             memoryview(frame)[start : envelope.payload[1]],
         )
-        if envelope.signal:
-            return self._check_signal(frame, envelope, view, key)
-        return self._check_statement(frame, envelope, view, key)
+        return envelope, view
 
     def _check_signal(
-        self, frame: bytes, envelope: Envelope, view: View, key: bytes
+        self, frame: bytes, envelope: Envelope, view: View, allowance: Allowance | None
     ) -> View | Reject:
         window = self._windows[envelope.kid]
         if window.used(envelope.boot, envelope.seq):
             return Reject.REPLAY
-        if not self._signed(frame, envelope, key):
-            return Reject.SIGNATURE
+        reject = self._check_signature(frame, envelope, allowance)
+        if reject is not None:
+            return reject
         if not window.use(envelope.boot, envelope.seq):  # another thread, while libsodium ran
             return Reject.REPLAY
         return view if canonical(bytes(view.payload)) else Reject.PAYLOAD
 
     def _check_statement(
-        self, frame: bytes, envelope: Envelope, view: View, key: bytes
+        self, frame: bytes, envelope: Envelope, view: View, allowance: Allowance | None
     ) -> View | Reject:
         digest = hashlib.blake2b(frame, digest_size=32).digest()
         if digest in self._young or digest in self._old:
+            if allowance is not None:
+                if allowance.repeats <= 0:
+                    return Reject.BUDGET
+                allowance.repeats -= 1
             return view
-        if not self._signed(frame, envelope, key):
-            return Reject.SIGNATURE
+        reject = self._check_signature(frame, envelope, allowance)
+        if reject is not None:
+            return reject
         if not canonical(bytes(view.payload)):
             return Reject.PAYLOAD
         if len(self._young) >= CACHE_MAX:
             self._old, self._young = self._young, {}
         self._young[digest] = None
         return view
+
+    def _check_signature(
+        self, frame: bytes, envelope: Envelope, allowance: Allowance | None
+    ) -> Reject | None:
+        """BUDGET or SIGNATURE, or None; counts what it cost."""
+        kid = envelope.kid
+        if allowance is not None and (
+            allowance.failures <= 0 or (self._credits[kid] <= 0 and not allowance.reserved)
+        ):
+            return Reject.BUDGET
+        holds = self._signed(frame, envelope, self._keys[kid])
+        if allowance is not None:
+            if allowance.reserved or not holds:
+                allowance.failures -= 1
+            else:
+                self._credits[kid] -= 1
+        return None if holds else Reject.SIGNATURE
 
     def _signed(self, frame: bytes, envelope: Envelope, key: bytes) -> bool:
         structure = b"".join(

@@ -41,10 +41,14 @@ SIG_STRUCTURE = b"\x84\x6aSignature1"
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What every signature is bound to: the mesh (32 bytes) and its generation."""
+    """What every signature is bound to: the mesh (32 bytes) and its generation.
+
+    `version` is what the mesh's frames say in their envelope; no signature covers it.
+    """
 
     mesh_id: bytes
     generation: int
+    version: int = WIRE_VERSION
 
     def __post_init__(self) -> None:
         if len(self.mesh_id) != 32:
@@ -89,13 +93,12 @@ def statement_frame(
     kid: bytes,
     payload: bytes,
     signature: bytes,
-    version: int = WIRE_VERSION,
 ) -> bytes:
     """The frame of a statement whose signature over `signed_bytes` is at hand."""
     assert kind < FIRST_SIGNAL, f"{kind!r} is a signal"
     assert len(kid) == KID_BYTES, f"kid of {len(kid)} bytes"
     protected = STATEMENT_PROTECTED + head(0, kind)
-    unprotected = STATEMENT_UNPROTECTED + kid + _version_tag(version, binding)
+    unprotected = STATEMENT_UNPROTECTED + kid + version_tag(binding)
     return _frame(kind, protected, unprotected, payload, signature)
 
 
@@ -113,14 +116,13 @@ def signal_frame(
     seq: int,
     payload: bytes,
     sign: Sign,
-    version: int = WIRE_VERSION,
 ) -> bytes:
     """A signed signal; a sender uses each (boot, seq) once, with boot durable before the first."""
     assert kind >= FIRST_SIGNAL, f"{kind!r} is a statement"
     assert len(kid) == KID_BYTES, f"kid of {len(kid)} bytes"
     sequence = SIGNAL_SEQUENCE + head(0, kind) + head(0, boot) + head(0, seq)
     protected = SIGNAL_PROTECTED + kid + sequence
-    unprotected = SIGNAL_UNPROTECTED + _version_tag(version, binding)
+    unprotected = SIGNAL_UNPROTECTED + version_tag(binding)
     signature = sign(_sig_structure(protected, binding, payload))
     return _frame(kind, protected, unprotected, payload, signature)
 
@@ -138,8 +140,9 @@ def _sig_structure(protected: bytes, binding: Binding, payload: bytes) -> bytes:
     return SIG_STRUCTURE + bstr(protected) + bstr(binding.aad) + bstr(payload)
 
 
-def _version_tag(version: int, binding: Binding) -> bytes:
-    return VERSION_TAG + head(0, version) + TAG_HEAD + binding.tag
+def version_tag(binding: Binding) -> bytes:
+    """The envelope's version and mesh: -65538: [version, tag]."""
+    return VERSION_TAG + head(0, binding.version) + TAG_HEAD + binding.tag
 
 
 def _frame(

@@ -17,6 +17,7 @@ from nacl.signing import SigningKey
 
 from demesh.wire.frame import Binding, Sign
 from demesh.wire.keys import ID_BYTES, device_id, is_public_key, signed_by, signer
+from demesh.wire.kinds import wire_version
 from demesh.wire.messages import Approval, DeviceCertificate, Genesis, GenesisBody
 from demesh.wire.schema import decode, encode
 
@@ -33,6 +34,7 @@ WEIGHT_MAX = 2**32 - 1
 
 __all__ = [
     "approve_member",
+    "binding_of",
     "certify_device",
     "check_approval",
     "check_certificate",
@@ -187,6 +189,11 @@ def _member_bytes(
 def mesh_id(body: GenesisBody) -> bytes:
     """BLAKE2b-256 of the encoded body: 32 bytes."""
     return hashlib.blake2b(encode(body), digest_size=32).digest()
+
+
+def binding_of(mesh: bytes, body: GenesisBody) -> Binding:
+    """What frames of the mesh with this id and body are bound to, and the version they say."""
+    return Binding(mesh, body.generation, wire_version(body.rules_version))
 
 
 def make_genesis(body: GenesisBody, signs: Sequence[Sign]) -> Genesis:

@@ -7,7 +7,18 @@ from enum import IntEnum
 FRAME_BYTES_MAX = 64 * 1024
 """A frame larger than this is rejected unread: one MQTT packet, one read, one verify."""
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
+"""The newest version that this code speaks. It understands the one before it as well."""
+
+WIRE_VERSION_OLDEST = 1
+
+SEALED_SINCE = 2
+"""From this version on, what one device says to another is sealed (R-SEA-1)."""
+
+
+def wire_version(rules_version: int) -> int:
+    """The version that a mesh of these rules speaks (R-WIRE-12)."""
+    return min(rules_version, WIRE_VERSION)
 
 
 class Kind(IntEnum):
@@ -79,3 +90,5 @@ class Reject(IntEnum):
     CERTIFICATE = 15  # signatures below quorum, or invalid
     INVALID = 16  # well formed, but breaks a rule of its protocol
     FULL = 17  # a bounded place is full
+    BUDGET = 18  # what its topic or its signer may cost is used up; after REPLAY, before SIGNATURE
+    SEAL = 19  # a direct message that is not sealed, or not for us by the publisher of its topic

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 # One type for both: the pure implementation is the compiled one's interface too.
 if TYPE_CHECKING or os.environ.get("DEMESH_PURE") == "1":
-    from demesh.wire._reference import Validator, View, canonical
+    from demesh.wire._reference import Allowance, Validator, View, canonical
 
     COMPILED: bool = False
 else:
     try:
-        from demesh.wire._hotpath import Validator, View, canonical
+        from demesh.wire._hotpath import Allowance, Validator, View, canonical
 
         COMPILED = True
     except ImportError:
-        from demesh.wire._reference import Validator, View, canonical
+        from demesh.wire._reference import Allowance, Validator, View, canonical
 
         COMPILED = False
 
-__all__ = ["COMPILED", "Validator", "View", "canonical"]
+__all__ = ["COMPILED", "Allowance", "Validator", "View", "canonical"]
