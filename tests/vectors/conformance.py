@@ -22,11 +22,13 @@ from nacl.signing import SigningKey
 from demesh import light, snapshots
 from demesh.ledger import proof, state
 from demesh.wire import statements
-from demesh.wire.frame import Binding, signal_frame, signed_bytes, statement_frame
+from demesh.wire.frame import Binding, seal_statement, signal_frame
 from demesh.wire.identity import device_id, signer
 from demesh.wire.kinds import FIRST_SIGNAL, Kind
 from demesh.wire.messages import MESSAGE_OF_KIND, OP_BODIES, Op, OpType
 from demesh.wire.schema import Bounds
+from demesh.wire.sealing import Sealer
+from demesh.wire.topics import KINDS_OF_AREA
 from demesh_consensus import StatementKind
 
 PATH = Path(__file__).parent / "conformance.toml"
@@ -41,6 +43,8 @@ SMALL_MAX = 1_000
 CHARACTERS = "aé☃😀"
 VOTERS_MORE_MAX, VOTER_STEP, BIT_STEP = 2, 40, 100
 KEYS = 4
+VERSIONS = (1, 2)
+DIRECT = KINDS_OF_AREA["to"]
 
 
 class Draws:
@@ -100,16 +104,17 @@ def key(number: int) -> SigningKey:
     return SigningKey(hashlib.blake2b(name, digest_size=32).digest())
 
 
-def binding() -> Binding:
+def binding(version: int) -> Binding:
     """The mesh of the cases; it has no genesis."""
-    return Binding(hashlib.blake2b(b"conformance mesh", digest_size=32).digest(), GENERATION)
+    mesh_id = hashlib.blake2b(b"conformance mesh", digest_size=32).digest()
+    return Binding(mesh_id, GENERATION, version)
 
 
 class Author:
     """Draws messages and frames."""
 
     def __init__(self, draws: Draws, version: int) -> None:
-        self._draws, self._version = draws, version
+        self._draws, self._binding = draws, binding(version)
         self._special: dict[type, Callable[[], list[Any]]] = {
             Op: self._op,
             statements._Statement: self._statement,
@@ -123,11 +128,10 @@ class Author:
         sign, kid = signer(pen), device_id(bytes(pen.verify_key))
         if kind < FIRST_SIGNAL:
             payload = self.encoded(PAYLOADS[kind])
-            signature = sign(signed_bytes(kind, binding(), payload))
-            return statement_frame(kind, binding(), kid, payload, signature, self._version)
+            return seal_statement(kind, self._binding, kid, payload, sign)
         boot, seq = (self._integer(Bounds(0, 2**64 - 1)) for _ in range(2))
         payload = self.encoded(PAYLOADS[kind])
-        return signal_frame(kind, binding(), kid, boot, seq, payload, sign, self._version)
+        return signal_frame(kind, self._binding, kid, boot, seq, payload, sign)
 
     def encoded(self, item: Item) -> bytes:
         """A drawn message or frame as bytes."""
@@ -225,8 +229,27 @@ def digest(kind: Kind, version: int) -> str:
     return whole.hexdigest()
 
 
+def sealed_case(kind: Kind, number: int, version: int) -> tuple[int, int, bytes]:
+    """(sender's key, receiver's key, what is sent) of one case of a direct message."""
+    draws = Draws(f"{SEED}/{kind.name}/{number}")
+    frame = Author(draws, version).frame(kind)
+    sender = Draws(f"{SEED}/{kind.name}/{number}").below(KEYS)
+    receiver, boot = draws.below(KEYS), int.from_bytes(draws.octets(8), "big")
+    sealer = Sealer(key(sender), binding(version), boot)
+    return sender, receiver, sealer.seal(bytes(key(receiver).verify_key), frame)
+
+
+def sealed_digest(kind: Kind, version: int) -> str:
+    """BLAKE2b-256 over what is sent of all cases of a kind, one after the other."""
+    whole = hashlib.blake2b(digest_size=32)
+    for number in range(CASES):
+        whole.update(sealed_case(kind, number, version)[2])
+    return whole.hexdigest()
+
+
 def document() -> str:
     """What conformance.toml says."""
+    newest = max(VERSIONS)
     lines = [
         "# Annex A of docs/protocol.md says how the cases are drawn. Written by",
         "# `PYTHONPATH=tests python -m vectors.conformance`.",
@@ -235,9 +258,11 @@ def document() -> str:
         f'seed = "{SEED}"',
         f"cases = {CASES}",
     ]
-    for version in (1,):
+    for version in VERSIONS:
         lines += ["", f"[wire-{version}]"]
         lines += [f'{kind.name} = "{digest(kind, version)}"' for kind in Kind]
+    lines += ["", f"[wire-{newest}-sealed]"]
+    lines += [f'{kind.name} = "{sealed_digest(kind, newest)}"' for kind in sorted(DIRECT)]
     return "\n".join(lines) + "\n"
 
 

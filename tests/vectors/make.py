@@ -16,7 +16,9 @@ from pathlib import Path
 
 from nacl import bindings
 
+from demesh.ledger.state import RULES_VERSIONS
 from demesh.wire.frame import (
+    VERSION_TAG,
     Binding,
     bstr,
     head,
@@ -24,6 +26,7 @@ from demesh.wire.frame import (
     signal_frame,
     signed_bytes,
     statement_frame,
+    version_tag,
 )
 from demesh.wire.identity import signer
 from demesh.wire.kinds import (
@@ -31,17 +34,18 @@ from demesh.wire.kinds import (
     FRAME_BYTES_MAX,
     KIND_BYTES_MAX,
     WIRE_VERSION,
+    WIRE_VERSION_OLDEST,
     Kind,
     Reject,
 )
 from demesh.wire.messages import Want
 from demesh.wire.schema import encode
-from vectors import nodes
+from vectors import letters, nodes
 from vectors.payloads import DIGEST, good
 from vectors.street import Street, founding_keys, key, kid_of
 
 FOLDER = Path(__file__).parent
-STREET = Street()
+STREET = Street(RULES_VERSIONS[-1])
 BINDING = STREET.binding
 ELSEWHERE = Binding(hashlib.blake2b(b"another mesh", digest_size=32).digest(), BINDING.generation)
 LATER = Binding(BINDING.mesh_id, BINDING.generation + 1)
@@ -51,8 +55,8 @@ ENROLLED = founding_keys()
 SIGN = signer(ALICE)
 KID = kid_of(ALICE)
 
-# [NOTARIZE, epoch 0, view 42, digest, rules version 1]
-VOTE_PAYLOAD = b"\x85\x01\x00\x18\x2a" + bstr(DIGEST) + b"\x01"
+# [NOTARIZE, epoch 0, view 42, digest, rules version]
+VOTE_PAYLOAD = b"\x85\x01\x00\x18\x2a" + bstr(DIGEST) + head(0, STREET.rules_version)
 
 GOOD = good(STREET)
 STATEMENTS = {kind: GOOD[kind][0][1] for kind in Kind if kind < FIRST_SIGNAL}
@@ -125,7 +129,7 @@ def _more_good() -> Iterator[tuple[str, bytes]]:
 
 def _bad_envelopes(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject | None]]:
     kind = b"\x3a\x00\x01\x00\x00"
-    version = b"\x3a\x00\x01\x00\x01\x82" + bytes((WIRE_VERSION,))
+    version = VERSION_TAG + head(0, BINDING.version)
     start = voucher.index(BINDING.tag) + 4  # of the payload's head
     size = voucher[start + 1]
     long_head = voucher[:start] + b"\x59\x00" + voucher[start + 1 :]
@@ -162,7 +166,7 @@ def _bad_envelopes(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject 
         ),
         (
             "a version of two bytes for one",
-            rewritten(voucher, version, version[:-1] + b"\x18" + version[-1:]),
+            rewritten(voucher, version, VERSION_TAG + b"\x18" + version[-1:]),
             Reject.CANONICAL,
         ),
         ("shape is judged from left to right", long_head[:-1], Reject.CANONICAL),
@@ -189,16 +193,17 @@ def _with_extra_header(signal_: bytes) -> bytes:
 def _bad_contexts(voucher: bytes, ack: bytes) -> list[tuple[str, bytes, Reject | None]]:
     kind = b"\x3a\x00\x01\x00\x00"
     body = STATEMENTS[Kind.VOUCHER]
-    later = replace(BINDING, version=WIRE_VERSION + 1)
-    next_version = statement_frame(Kind.VOUCHER, later, KID, body, voucher[-64:])
-    far = replace(BINDING, version=300)
-    far_version = statement_frame(Kind.VOUCHER, far, KID, body, voucher[-64:])
+    last_version, next_version, far_version = (
+        statement_frame(Kind.VOUCHER, replace(BINDING, version=one), KID, body, voucher[-64:])
+        for one in (WIRE_VERSION_OLDEST, WIRE_VERSION + 1, 300)
+    )
     as_signal = _as_signal_of(Kind.VOUCHER)
     as_statement = rewritten(voucher, kind + b"\x05", kind + b"\x11")
     large = head(2, KIND_BYTES_MAX[Kind.VOUCHER]) + bytes(KIND_BYTES_MAX[Kind.VOUCHER])
     oversize = rewritten(statement(Kind.OP, large), kind + b"\x04", kind + b"\x05")
     stranger = seal_statement(Kind.VOUCHER, BINDING, kid_of(STRANGER), body, signer(STRANGER))
     return [
+        ("the version before", last_version, None),
         ("the next version", next_version, Reject.VERSION),
         ("a far version", far_version, Reject.VERSION),
         ("another mesh", statement(Kind.VOUCHER, body, ELSEWHERE), Reject.MESH),
@@ -220,7 +225,7 @@ def _as_signal_of(kind: int) -> bytes:
     protected += head(0, kind) + head(0, 5) + head(0, 101)
     payload = SIGNALS[Kind.ACK]
     signed = b"\x84\x6aSignature1" + bstr(protected) + bstr(BINDING.aad) + bstr(payload)
-    unprotected = b"\xa1\x3a\x00\x01\x00\x01\x82\x01\x44" + BINDING.tag
+    unprotected = b"\xa1" + version_tag(BINDING)
     return b"\xd2\x84" + bstr(protected) + unprotected + bstr(payload) + b"\x58\x40" + SIGN(signed)
 
 
@@ -337,7 +342,7 @@ def documents() -> dict[str, str]:
     context = {
         "mesh_id": BINDING.mesh_id.hex(),
         "generation": BINDING.generation,
-        "version": WIRE_VERSION,
+        "version": BINDING.version,
         "genesis": encode(STREET.genesis).hex(),
         "enrolled": [
             {"kid": kid_of(key).hex(), "public_key": bytes(key.verify_key).hex()}
@@ -364,8 +369,16 @@ def documents() -> dict[str, str]:
     return {
         "frames.json": _json({**context, "frames": frame_rows}),
         "signatures.json": _json({"signatures": signature_rows}),
+        "sealed.json": _json(letters.document(BINDING, _direct())),
         "node.json": _json(nodes.document(STREET)),
     }
+
+
+def _direct() -> dict[str, bytes]:
+    """Frames to seal: a short one, and one whose length takes two bytes."""
+    found = {kind: signal(kind, SIGNALS[kind], boot=5) for kind in (Kind.ACK, Kind.BLOCKS)}
+    voucher = statement(Kind.VOUCHER, STATEMENTS[Kind.VOUCHER])
+    return {f"{kind.name}": frame for kind, frame in found.items()} | {"VOUCHER": voucher}
 
 
 def _compressed(frame: bytes) -> dict[str, str | int]:

@@ -6,159 +6,19 @@ been answered by anybody. Nothing depends on what it draws itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 from demesh.wire import statements
-from demesh.wire.frame import (
-    SIG_STRUCTURE,
-    SIGN1,
-    SIGNAL_PROTECTED,
-    SIGNAL_SEQUENCE,
-    SIGNATURE_HEAD,
-    STATEMENT_PROTECTED,
-    STATEMENT_UNPROTECTED,
-    TAG_HEAD,
-    VERSION_TAG,
-    bstr,
-    head,
-    seal_statement,
-    signal_frame,
-    split,
-    statement_frame,
-)
-from demesh.wire.identity import signer
-from demesh.wire.kinds import FIRST_SIGNAL, Kind
-from demesh.wire.messages import (
-    MESSAGE_OF_KIND,
-    OP_BODIES,
-    Ack,
-    Blocks,
-    Card,
-    DeviceCertificate,
-    Leap,
-    Op,
-    OpBody,
-    OpType,
-    Recall,
-    Recalled,
-    Transfer,
-)
+from demesh.wire.frame import bstr
+from demesh.wire.kinds import SEALED_SINCE, Kind
+from demesh.wire.messages import Ack, Card, Leap, Op, OpType, Recall, Recalled, Transfer
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
-from demesh_consensus import Block, Certificate, Proposal, Statement, StatementKind
+from demesh_consensus import Certificate, Proposal, Statement
+from vectors.hand import FINALIZE, ME, NOTARIZE, NULLIFY, Case, Hand, Step
 from vectors.payloads import OFFER
 from vectors.street import BEGINS_S, NEWCOMER, Street, id_of, key
-
-ME = "bob"
-"""The device that receives."""
-
-_KIND_OF = {cls: kind for kind, cls in MESSAGE_OF_KIND.items()}
-NOTARIZE, NULLIFY, FINALIZE = StatementKind
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A message that arrives."""
-
-    topic: str
-    frame: bytes
-    retained: bool = False
-    at_ms: int = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Messages in order, and what a node shows after them: rejects by code, and its tip."""
-
-    name: str
-    steps: tuple[Step, ...]
-    rejects: dict[str, int]
-    height: int = 0
-
-
-class Hand:
-    """Writes frames and topics of anybody in the street."""
-
-    def __init__(self, street: Street) -> None:
-        self.street = street
-        self._seqs: dict[str, int] = {}
-        self._ops = 0
-
-    def says(self, name: str, area: str, frame: bytes, **given: object) -> Step:
-        """Published by a device in an area of its own."""
-        topic = Topics(self.street.binding.mesh_id, id_of(name)).mine(area)
-        return replace(Step(topic, frame), **given)  # type: ignore[arg-type]
-
-    def tells(self, name: str, frame: bytes, **given: object) -> Step:
-        """Said to the node by a device."""
-        topic = Topics(self.street.binding.mesh_id, id_of(name)).to(id_of(ME))
-        return replace(Step(topic, frame), **given)  # type: ignore[arg-type]
-
-    def seal(self, name: str, message: object) -> bytes:
-        """The frame of a message by a device key; signals of boot 1, counted from 1."""
-        return self.payload(name, _KIND_OF[type(message)], encode(message))
-
-    def payload(self, name: str, kind: Kind, payload: bytes) -> bytes:
-        """The frame of any payload under a kind."""
-        sign, binding = signer(key(name)), self.street.binding
-        if kind < FIRST_SIGNAL:
-            return seal_statement(kind, binding, id_of(name), payload, sign)
-        seq = self._seqs[name] = self._seqs.get(name, 0) + 1
-        return signal_frame(kind, binding, id_of(name), 1, seq, payload, sign)
-
-    def op(self, name: str, body: OpBody, until_s: int = BEGINS_S + 600) -> bytes:
-        """An op's frame; each has a nonce of its own."""
-        self._ops += 1
-        type_ = next(one for one, cls in OP_BODIES.items() if cls is type(body))
-        return self.seal(name, Op(type_, self._ops.to_bytes(8, "little"), until_s, encode(body)))
-
-    def blocks(self, blocks: Iterable[Block], final: bytes) -> Step:
-        """Alice gives blocks with what makes the last one final."""
-        encoded = tuple(statements.encode_block(one) for one in blocks)
-        return self.tells("alice", self.seal("alice", Blocks(encoded, final)))
-
-    def unknown(self, name: str, kind: int) -> bytes:
-        """A truly signed frame of a kind that nobody knows; a signal is of boot 9."""
-        binding, payload = self.street.binding, b"\x80"
-        if kind < FIRST_SIGNAL:
-            protected = STATEMENT_PROTECTED + head(0, kind)
-            kid = STATEMENT_UNPROTECTED + id_of(name)
-        else:
-            numbers = head(0, kind) + head(0, 9) + head(0, 500)
-            protected, kid = SIGNAL_PROTECTED + id_of(name) + SIGNAL_SEQUENCE + numbers, b"\xa1"
-        unprotected = kid + VERSION_TAG + head(0, self.street.version) + TAG_HEAD + binding.tag
-        signed = SIG_STRUCTURE + bstr(protected) + bstr(binding.aad) + bstr(payload)
-        signature = signer(key(name))(signed)
-        return SIGN1 + bstr(protected) + unprotected + bstr(payload) + SIGNATURE_HEAD + signature
-
-    def versioned(self, name: str, version: int) -> bytes:
-        """A good op in a frame of another wire version."""
-        frame = self.op(name, Transfer(id_of("carol"), 1))
-        _, payload, signature = split(frame)
-        binding = self.street.binding
-        return statement_frame(Kind.OP, binding, id_of(name), payload, signature, version)
-
-    def card(self, name: str, boot: int = 1, revision: int = 1) -> bytes:
-        """A device's card."""
-        return self.seal(name, Card(boot, revision, self.paper(name), (OFFER,)))
-
-    def paper(self, name: str) -> DeviceCertificate:
-        """A founding device's certificate."""
-        papers = (one.certificate for one in self.street.genesis.body.devices)
-        return next(one for one in papers if one.name == name)
-
-    def vote(self, name: str, said: Statement) -> bytes:
-        """A vote, by a device's vote key."""
-        return self.payload(f"{name}'s votes", Kind.VOTE, statements.encode_statement(said))
-
-    def proposal(self, proposal: Proposal) -> bytes:
-        """A proposal, passed on by Alice."""
-        return self.payload("alice's votes", Kind.PROPOSAL, statements.encode_proposal(proposal))
-
-    def certificate(self, certificate: Certificate) -> bytes:
-        """A certificate, passed on by Alice."""
-        return self.payload("alice", Kind.CERTIFICATE, statements.encode_certificate(certificate))
 
 
 def cases(street: Street) -> list[Case]:
@@ -175,6 +35,8 @@ def cases(street: Street) -> list[Case]:
         *_invalid(hand),
         *_full(hand),
         *_newer(hand),
+        *_floods(hand),
+        *(_seals(hand) if street.binding.version >= SEALED_SINCE else ()),
     ]
 
 
@@ -406,6 +268,61 @@ def _newer(hand: Hand) -> Iterator[Case]:
     yield Case("all of these", (*everything, *goes_on), {"KIND": 3, "VERSION": 2})
 
 
+def _floods(hand: Hand) -> Iterator[Case]:
+    """What a place may cost is used up, and everybody else is heard (R-WIRE-13)."""
+    forged = flipped(hand.op("alice", Transfer(id_of("carol"), 1)))
+    said, elsewhere = (hand.op("alice", Transfer(id_of("carol"), amount)) for amount in (2, 3))
+    flood = hand.says("alice", "op", forged, times=150)
+    spent = {"SIGNATURE": 90, "BUDGET": 60}
+    yield Case("forgeries on one topic", (flood,), spent)
+    late = hand.says("alice", "op", said)
+    yield Case("no op passes there at once", (flood, late), {**spent, "BUDGET": 61})
+    after = hand.says("alice", "op", said, at_ms=1_100)
+    yield Case("and one does after 100 ms", (flood, after), spent)
+    around = (hand.says("carol", "op", said), hand.says("dave", "op", elsewhere))
+    yield Case("or meanwhile by somebody else's topic", (flood, *around), spent)
+    again = hand.says("alice", "op", said, times=120)
+    yield Case("one op said again and again", (again,), {"BUDGET": 29})
+
+    street = hand.street
+    tip = hand.certificate(street.certify(street.founders, street.says(NULLIFY, 9)))
+    lies = hand.says("carol", "vote", flipped(tip), times=150)
+    awaited = hand.says("carol", "vote", hand.vote("carol", street.says(NULLIFY, 1)))
+    early = hand.says("carol", "vote", hand.vote("carol", street.says(NULLIFY, 30)))
+    yield Case("forgeries among votes, and a vote that the view waits for", (lies, awaited), spent)
+    yield Case("and one that it does not", (lies, early), {**spent, "BUDGET": 61})
+
+
+def flipped(frame: bytes) -> bytes:
+    """The frame with one bit of its signature changed."""
+    return frame[:-1] + bytes([frame[-1] ^ 1])
+
+
+def _seals(hand: Hand) -> Iterator[Case]:
+    """A direct message is for this node by the publisher of its topic, or it is nothing (R-SEA)."""
+    ack = hand.seal("alice", Ack(bytes(16)))
+    closed = hand.closed("alice", ack)
+    wrong = {
+        "a frame that is not sealed": hand.bare("alice", ack),
+        "nothing that could be sealed": hand.bare("alice", b"\x80"),
+        "sealed by somebody else": hand.bare("carol", closed),
+        "sealed for somebody else": hand.bare("alice", hand.closed("alice", ack, "carol")),
+        "one bit of a box": hand.bare("alice", flipped(closed)),
+        "a box that is cut": hand.bare("alice", closed[:-1]),
+    }
+    for name, step in wrong.items():
+        goes_on = hand.tells("alice", hand.seal("alice", Ack(bytes(16))))
+        yield Case(name, (step, goes_on), {"SEAL": 1})
+    empty = hand.bare("alice", b"")
+    yield Case("an empty direct message", (empty,), {"SIZE": 1})
+    twice = hand.bare("alice", closed), hand.bare("alice", closed)
+    yield Case("sealed once and sent twice", twice, {"REPLAY": 1})
+    anew = hand.bare("alice", closed), hand.tells("alice", ack)
+    yield Case("one frame sealed twice", anew, {"REPLAY": 1})
+    garbage = hand.tells("alice", b"garbage")
+    yield Case("garbage, sealed", (garbage,), {"SHAPE": 1})
+
+
 # -- the document ---------------------------------------------------------------------------------
 
 
@@ -420,6 +337,7 @@ def document(street: Street) -> dict[str, object]:
             "vote_key": bytes(key(f"{ME}'s votes")).hex(),
         },
         "delay_floor_ms": 250,
+        "verify_ns": 100_000,
         "cases": [
             {
                 "name": case.name,
@@ -428,6 +346,7 @@ def document(street: Street) -> dict[str, object]:
                         "at_ms": step.at_ms,
                         "topic": step.topic,
                         "retained": step.retained,
+                        "times": step.times,
                         "frame": step.frame.hex(),
                     }
                     for step in case.steps

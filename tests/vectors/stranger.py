@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+from nacl.public import Box
 from nacl.signing import SigningKey
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -93,6 +95,14 @@ def bounds(type_: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
+MESH = b2(b"conformance mesh", 32)
+
+
+@cache
+def pen(number: int) -> SigningKey:
+    return SigningKey(b2(b"conformance key %d" % number, 32))
+
+
 # -- annex A --------------------------------------------------------------------------------------
 
 
@@ -100,8 +110,9 @@ class Case:
     """One case: its stream, and what is drawn from it."""
 
     def __init__(self, seed: str, kind: str, number: int, version: int) -> None:
-        self.name, self.version = f"{seed}/{kind}/{number}", version
+        self.name = f"{seed}/{kind}/{number}"
         self.stream, self.blocks = b"", 0
+        self.version_tag = b"\x3a\x00\x01\x00\x01" + cbor([version, MESH[:4]])
         self.otherwise: dict[str, Callable[[], Value]] = {
             "Op": self.op,
             "Statement": self.statement,
@@ -121,21 +132,20 @@ class Case:
 
     def frame(self, kind: str) -> bytes:
         number, family, message = KINDS[kind]
-        pen = SigningKey(b2(b"conformance key %d" % self.draw(4), 32))
-        kid = b2(bytes(pen.verify_key), 16)
-        mesh = b2(b"conformance mesh", 32)
-        version_tag = b"\x3a\x00\x01\x00\x01" + cbor([self.version, mesh[:4]])
+        sender = pen(self.draw(4))
+        kid = b2(bytes(sender.verify_key), 16)
         if family == "statement":
             protected = b"\xa2\x01\x32\x3a\x00\x01\x00\x00" + cbor(number)
-            unprotected = b"\xa2\x04" + cbor(kid) + version_tag
+            unprotected = b"\xa2\x04" + cbor(kid) + self.version_tag
         else:
             boot, seq = self.integer(0, 2**64 - 1), self.integer(0, 2**64 - 1)
             told = cbor([number, boot, seq])
             protected = b"\xa3\x01\x32\x04" + cbor(kid) + b"\x3a\x00\x01\x00\x00" + told
-            unprotected = b"\xa1" + version_tag
+            unprotected = b"\xa1" + self.version_tag
         payload = cbor(self.message(message))
-        signed = cbor(["Signature1", protected, cbor([mesh, 7]), payload])
-        signature = pen.sign(signed).signature
+        signed = cbor(["Signature1", protected, cbor([MESH, 7]), payload])
+        signature = sender.sign(signed).signature
+        self.sender, self.kid = sender, kid  # of the outermost frame: it is made last
         inside = cbor(protected) + unprotected + cbor(payload) + cbor(signature)
         return b"\xd2\x84" + inside
 
@@ -207,8 +217,20 @@ class Case:
             steps.append([last, self.take(32)])
         return [steps]
 
+    def sealed(self, kind: str) -> bytes:
+        frame = self.frame(kind)
+        receiver, boot = pen(self.draw(4)), self.take(8)
+        nonce = b2(self.kid + boot + (1).to_bytes(8, "big"), 24)
+        box = Box(
+            self.sender.to_curve25519_private_key(), receiver.to_curve25519_private_key().public_key
+        )
+        headers = b"\xa4\x01\x3a\x00\x01\x00\x02\x04" + cbor(self.kid) + b"\x05" + cbor(nonce)
+        closed = cbor(box.encrypt(frame, nonce).ciphertext)
+        return b"\xd0\x83\x40" + headers + self.version_tag + closed
 
-def digest(seed: str, cases: int, kind: str, version: int) -> str:
+
+def digest(seed: str, cases: int, kind: str, version: int, sealed: bool = False) -> str:
     """The hash of a kind's cases."""
-    frames = (Case(seed, kind, number, version).frame(kind) for number in range(cases))
-    return b2(b"".join(frames), 32).hex()
+    drawn = (Case(seed, kind, number, version) for number in range(cases))
+    made = (one.sealed(kind) if sealed else one.frame(kind) for one in drawn)
+    return b2(b"".join(made), 32).hex()

@@ -20,8 +20,15 @@ from demesh.ledger.state import AccountKind, Electorate
 from demesh.light import HandOver, hand_over
 from demesh.snapshots import EVERY, take
 from demesh.wire import statements
-from demesh.wire.frame import Binding, seal_statement, split
-from demesh.wire.identity import certify_device, device_id, make_genesis, mesh_id, signer
+from demesh.wire.frame import seal_statement, split
+from demesh.wire.identity import (
+    binding_of,
+    certify_device,
+    device_id,
+    make_genesis,
+    mesh_id,
+    signer,
+)
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import (
     OP_BODIES,
@@ -137,12 +144,11 @@ def founding_keys() -> tuple[SigningKey, ...]:
 class Street:
     """The genesis and what became of it, block by block."""
 
-    def __init__(self, rules_version: int = 1) -> None:
+    def __init__(self, rules_version: int) -> None:
         self.genesis = found(rules_version)
         body = self.genesis.body
         self.rules_version = rules_version
-        self.version = 1
-        self.binding = Binding(mesh_id(body), body.generation)
+        self.binding = binding_of(mesh_id(body), body)
         validator = Validator(self.binding)
         for one in founding_keys():
             validator.enrol(kid_of(one), bytes(one.verify_key))

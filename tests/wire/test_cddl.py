@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 import typing
@@ -91,6 +92,27 @@ def test_a_bad_vector_is_refused_where_its_own_bytes_show_it(
 ) -> None:
     visible = (verdict in SEEN and name not in ENCLOSED) or name in MISLABELLED
     assert fits(frame, "frame") is not visible
+
+
+SEALED = make.documents()["sealed.json"]
+# Whom a box is for, and whether it opens, is not to be seen.
+CLOSED = (
+    "another sender's id",
+    "another mesh",
+    "for somebody else",
+    "one bit of the nonce",
+    "one bit of the authenticator",
+    "one bit of the content",
+)
+
+
+def test_sealed_messages_are_of_their_rule_unless_their_own_bytes_show_that_they_are_not() -> None:
+    document = json.loads(SEALED)
+    for row in document["good"]:
+        assert "sealed" not in row or fits(bytes.fromhex(row["sealed"]), "sealed")
+    for row in document["bad"]:
+        content = bytes(row["zeros"]) if "zeros" in row else bytes.fromhex(row["hex"])
+        assert fits(content, "sealed") is (row["name"] in CLOSED), row["name"]
 
 
 def test_the_genesis_of_the_vectors_and_what_its_owners_signed_are_of_their_rules() -> None:

@@ -7,11 +7,27 @@ import json
 from typing import Any
 
 import pytest
+from nacl.signing import SigningKey
 
-from demesh.wire.frame import Binding, signed_bytes
-from demesh.wire.identity import device_id, is_public_key, signed_by
-from demesh.wire.kinds import Kind, Reject
+from demesh.wire import statements
+from demesh.wire.frame import Binding, signal_frame, signed_bytes
+from demesh.wire.identity import (
+    binding_of,
+    check_genesis,
+    device_id,
+    is_public_key,
+    signed_by,
+    signer,
+)
+from demesh.wire.kinds import FIRST_SIGNAL, WIRE_VERSION, Kind, Reject
+from demesh.wire.messages import MESSAGE_OF_KIND, Genesis
+from demesh.wire.schema import decode, encode
+from demesh.wire.sealing import Sealer
+from demesh.wire.signer import Signer
+from demesh.wire.validate import Validator, View
+from demesh_consensus import Vote
 from vectors import make
+from vectors.street import Street
 
 
 def load(name: str) -> Any:
@@ -81,13 +97,104 @@ def test_the_files_are_what_make_py_makes() -> None:
         )
 
 
+# -- sealed ---------------------------------------------------------------------------------------
+
+SEALED = load("sealed.json")
+SEALED_BINDING = Binding(bytes.fromhex(SEALED["mesh_id"]), SEALED["generation"], SEALED["version"])
+
+
+def sealer(who: str, boot: int = 1) -> Sealer:
+    return Sealer(SigningKey(bytes.fromhex(SEALED[who]["device_key"])), SEALED_BINDING, boot)
+
+
+def public(who: str) -> bytes:
+    return bytes.fromhex(SEALED[who]["public_key"])
+
+
+@pytest.mark.parametrize("row", SEALED["good"], ids=lambda row: row["name"])
+def test_a_frame_is_sealed_and_opened_as_its_vector_says(row: dict[str, Any]) -> None:
+    zeros = row.get("frame_zeros", 0)
+    frame = bytes(zeros) if zeros else bytes.fromhex(row["frame"])
+    pen = sealer("sender", row["boot"])
+    closed = [pen.seal(public("receiver"), frame) for _ in range(row["count"])][-1]
+    if zeros:
+        found = hashlib.blake2b(closed, digest_size=32).hexdigest()
+        assert found == row["sealed_blake2b_256"]
+    else:
+        assert closed.hex() == row["sealed"]
+    assert sealer("receiver").open(public("sender"), closed) == frame
+
+
+@pytest.mark.parametrize("row", SEALED["bad"], ids=lambda row: row["name"])
+def test_a_bad_seal_gets_the_verdict_of_its_vector(row: dict[str, Any]) -> None:
+    verdict = sealer("receiver").open(public("sender"), frame_of(row))
+    assert isinstance(verdict, Reject) and verdict.name == row["verdict"]
+
+
+# -- the version before ---------------------------------------------------------------------------
+
 FROZEN = {
     "frames.json": "7291778eab2c516df8454e85a0212735390697492d92fd53b2fd3ecd1db849d6",
     "signatures.json": "859bfc9b763738941928e531b319b48730d645020191f86da3125d082c39f299",
+    "node.json": "aa7d557490d8e74001002cb0be169217e00ef6967f894072421e48743d2a5bd5",
 }
+V1 = load("v1/frames.json")
+V1_BINDING = Binding(bytes.fromhex(V1["mesh_id"]), V1["generation"], version=1)
 
 
 @pytest.mark.parametrize("name", FROZEN)
 def test_the_vectors_of_version_1_are_frozen(name: str) -> None:
     content = (make.FOLDER / "v1" / name).read_bytes()
     assert hashlib.blake2b(content, digest_size=32).hexdigest() == FROZEN[name]
+
+
+@pytest.mark.parametrize("newest", range(1, WIRE_VERSION + 1))
+def test_frames_of_version_1_get_the_verdict_that_they_always_got(mode: Any, newest: int) -> None:
+    validator = mode.Validator(V1_BINDING, newest)
+    for row in V1["enrolled"]:
+        validator.enrol(bytes.fromhex(row["kid"]), bytes.fromhex(row["public_key"]))
+    # What was too new for version 1 is what the next one is about.
+    newer = {"the next version": "OK"} if newest > 1 else {}
+    for row in V1["frames"]:
+        verdict = validator.check(frame_of(row))
+        name = verdict.name if isinstance(verdict, Reject) else "OK"
+        assert name == newer.get(row["name"], row["verdict"]), row["name"]
+
+
+def written_anew(pen: Signer, view: View) -> bytes:
+    """The frame that today's code makes of the message in an old one."""
+    kind, payload = view.kind, view.payload
+    if kind is Kind.PROPOSAL:
+        return pen.proposal(statements.decode_proposal(payload))
+    if kind is Kind.VOTE:
+        said = statements.decode_statement(payload)
+        return pen.own_vote(Vote(said, 0, pen.sign_vote(said)))
+    if kind is Kind.CERTIFICATE:
+        return pen.certificate(statements.decode_certificate(payload))
+    message = decode(MESSAGE_OF_KIND[kind], payload)
+    if kind < FIRST_SIGNAL:
+        return pen.seal(message)
+    return signal_frame(
+        kind, pen.binding, pen.id, view.boot, view.seq, encode(message), signer(make.ALICE)
+    )
+
+
+def test_a_node_of_a_mesh_of_version_1_writes_the_very_frames_it_always_wrote() -> None:
+    pen = Signer(make.ALICE, make.VOTE, V1_BINDING, boot=5, seed=b"any")
+    validator = Validator(V1_BINDING)
+    for row in V1["enrolled"]:
+        validator.enrol(bytes.fromhex(row["kid"]), bytes.fromhex(row["public_key"]))
+    kinds = {f"{family} {kind.name}" for family in ("statement", "signal") for kind in Kind}
+    good = [row for row in V1["frames"] if row["name"].partition(":")[0] in kinds]
+    assert len(good) > 80
+    for row in good:
+        frame = frame_of(row)
+        view = validator.check(frame)
+        assert isinstance(view, View), row["name"]
+        assert written_anew(pen, view) == frame, row["name"]
+
+
+def test_a_mesh_of_version_1_is_founded_with_the_id_it_always_had() -> None:
+    genesis = decode(Genesis, bytes.fromhex(V1["genesis"]))
+    assert binding_of(check_genesis(genesis), genesis.body) == V1_BINDING
+    assert encode(Street(rules_version=1).genesis).hex() == V1["genesis"]
