@@ -1,20 +1,24 @@
-"""An attacker as a process of its own: one raw connection that floods, one that listens.
+"""An attacker as a process of its own: raw connections that flood, one that listens.
 
     python -m benchmarks.attacker PORT GENESIS
 
-It knows what anybody knows, and no key. Each line of its input is the flood to go on with, `rest`,
-`garbage`, `oversize`, `replayed`, `forged` (or one area of it: `forged-vote`), and the QoS. It is
-answered, once the broker has taken all that was sent before, with messages, bytes and nanoseconds
-of the flood that ended.
+It knows what anybody knows, and no key. Each line of its input is the flood to go on with: `rest`,
+`garbage`, `oversize`, `replayed`, `forged` (or one area of it: `forged-vote`), the QoS, and over
+how many connections. It is answered with messages, bytes and nanoseconds of the flood that ended.
+Its connections are reset: what the broker has not read by then was not sent.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
+import struct
 import sys
+import termios
 import time
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,8 +29,6 @@ from demesh.broker.codec import (
     Connect,
     Decoder,
     Packet,
-    Pingreq,
-    Pingresp,
     Publish,
     Suback,
     Subscribe,
@@ -61,6 +63,14 @@ class Line:
     def fileno(self) -> int:
         """For select."""
         return self._socket.fileno()
+
+    def abort(self) -> int:
+        """Hang up, throwing away what waits; bytes that never left."""
+        waiting = array("i", [0])
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, waiting)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+        return waiting[0] + len(self._unsent)
 
     def say(self, packet: Packet, answer: type) -> Iterator[Packet]:
         """Send one packet, after what is under way; what has come when its answer has."""
@@ -113,7 +123,8 @@ class Attacker:
     def __init__(self, port: int, public: Public) -> None:
         self._public = public
         self._base = public.topics.mine("vote").rsplit("/", 2)[0]
-        self._gun, self._ear = Line(port, "gun"), Line(port, "ear")
+        self._port, self._ear = port, Line(port, "ear")
+        self._guns: list[Line] = []
         self._heard: deque[tuple[str, bytes]] = deque(maxlen=HEARD_MAX)
         self._filters: tuple[str, ...] = ()
         self._view = (0, 1)
@@ -129,10 +140,8 @@ class Attacker:
     def run(self) -> None:
         """Until its input ends."""
         while True:
-            armed = bool(self._volleys)
-            ready, open_, _ = select.select(
-                [0, self._ear, self._gun], [self._gun] if armed else [], []
-            )
+            armed = self._guns if self._volleys else []
+            ready, open_, _ = select.select([0, self._ear, *self._guns], armed, [])
             if 0 in ready:
                 line = sys.stdin.readline()
                 if not line:
@@ -140,19 +149,21 @@ class Attacker:
                 self._order(*line.split())
             if self._ear in ready:
                 self._hear(self._ear.take())
-            if self._gun in ready:
-                self._gun.drain()
-            if open_ and self._volleys:
-                self._fire()
+            for gun in self._guns:
+                if gun in ready:
+                    gun.drain()
+                if gun in open_ and self._volleys:
+                    self._fire(gun)
 
-    def _order(self, flood: str, qos: str = "0") -> None:
+    def _order(self, flood: str, qos: str, lines: str) -> None:
         """End what goes on, tell what it was, go on with this."""
-        if self._sent:
-            self._gun.say(Pingreq(), Pingresp)  # answered once everything before it was taken
         taken_ns = time.monotonic_ns() - self._began_ns
-        told = f"{self._sent} {self._bytes} {taken_ns}\n"
+        left = self._bytes - sum(gun.abort() for gun in self._guns)
+        sent = self._sent * left // max(1, self._bytes)
+        told = f"{sent} {left} {taken_ns}\n"
         self._flood, self._qos = flood, int(qos)
         self._listen()
+        self._guns = [Line(self._port, f"gun-{number}") for number in range(int(lines))]
         self._volleys, self._aimed = (), (-1, -1)
         self._load()
         self._sent = self._bytes = self._next = 0
@@ -192,9 +203,9 @@ class Attacker:
             assert flood == "replayed" and self._heard, f"{flood}, {len(self._heard)} heard"
             self._volleys = [Replay(self._heard, self._qos)]
 
-    def _fire(self) -> None:
-        if not self._gun.idle:
-            self._gun.go_on()
+    def _fire(self, gun: Line) -> None:
+        if not gun.idle:
+            gun.go_on()
             return
         self._load()
         volley = self._volleys[self._next % len(self._volleys)]
@@ -202,7 +213,7 @@ class Attacker:
         burst = volley.altered()
         self._sent += volley.messages
         self._bytes += len(burst)
-        self._gun.send(burst)
+        gun.send(burst)
 
     def _hear(self, packets: Iterator[Packet]) -> None:
         for packet in packets:

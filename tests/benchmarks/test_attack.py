@@ -99,11 +99,15 @@ def test_a_replay_is_what_was_heard_where_it_was_heard() -> None:
 def test_the_rows_of_a_flood_stand_beside_the_rest_of_its_own_run() -> None:
     rest = attack.Spell(10.0, [10_000_000] * 100, 0, [True] * 30, 100, 25, 4 * 10**9)
     under = attack.Spell(5.0, [25_000_000] * 99, 1, [True, False], 50, 12, 10 * 10**9)
-    found = attack.Found("forged", "mosquitto", rest, under, 1000, 200_000, 5.0, 10**9)
+    found = attack.Found(
+        attack.Flood("forged"), "mosquitto", rest, under, 1000, 200_000, 5.0, 10**9
+    )
     found.rejects[Reject.SIGNATURE.name] = 2000
+    found.calm_s = [0.2, 1.5]
     rows = {row.what.partition(",")[0]: row for row in attack.rows_of(found, 60_000)}
     assert rows["finality p99"].ratio == pytest.approx(2.5)
     assert "1 of 2 ops in time" in rows["finality p99"].how
+    assert rows["finality p99"].how.endswith("quick again after 1.5 s")
     assert rows["sent"].value == pytest.approx(200)
     assert rows["sent"].reference == pytest.approx(100)
     assert rows["processor"].value == pytest.approx(50)
