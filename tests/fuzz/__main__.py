@@ -88,8 +88,8 @@ def _guided(name: str, seed: int, seconds: float | None, inputs: int | None) -> 
         for place, data in enumerate((*TARGETS[name]().seeds, *corpus.kept(name))):
             (begin / f"{place:04}").write_bytes(data)
         amount = f"-max_total_time={max(1, round(seconds))}" if seconds else f"-runs={inputs}"
-        command = [sys.executable, "-m", "fuzz.guided", name, str(begin), amount]
-        command += [f"-seed={seed or 1}", f"-artifact_prefix={found}/"]
+        command = [sys.executable, "-m", "fuzz.guided", name, amount]
+        command += [f"-seed={seed or 1}", f"-artifact_prefix={found}/", str(begin)]
         began = time.monotonic()
         ended = subprocess.run(
             command,

@@ -12,7 +12,7 @@ from random import Random
 from types import FrameType
 
 from fuzz import corpus
-from fuzz.mutate import pick
+from fuzz.mutate import one_byte, pick
 from fuzz.target import Target
 
 # Of processor time, so that a busy machine is no finding. The longest sound input takes 0.3 s.
@@ -86,6 +86,8 @@ def _inputs(name: str, target: Target, seed: int) -> Iterator[bytes]:
             else:
                 pool[stays + pick(dice, POOL_MAX)] = data
         yield data
+        for _ in range(target.burst):
+            yield one_byte(dice, data)
 
 
 def _too_long(_: int, __: FrameType | None) -> None:

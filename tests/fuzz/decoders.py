@@ -106,7 +106,7 @@ def messages() -> Target:
         expect(again == payload, f"{decoder.shape.__name__}: two encodings of one value", again)
         expect(cbor.canonical(payload), f"{decoder.shape.__name__}: not deterministic")
 
-    return Target(run, tuple(_message_seeds()), after(1, of_tree))
+    return Target(run, tuple(_message_seeds()), after(1, of_tree), burst=2)
 
 
 def _message_seeds() -> list[bytes]:

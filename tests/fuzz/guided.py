@@ -1,8 +1,9 @@
 """Fuzzing guided by coverage: Atheris watches the pure implementation, the compiled one follows.
 
-    python -m fuzz.guided TARGET FOLDER [libFuzzer's options]
+    python -m fuzz.guided TARGET [libFuzzer's options] FOLDER ...
 
-The folder's inputs are where it begins and where those go that reach something new.
+The first folder's inputs are where it begins and where those go that reach something new. With
+`-merge=1 TO FROM` it copies what is worth keeping from one folder to the other.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ OURS = 0.6
 
 def main() -> None:
     """Never returns."""
-    name, folder, *options = sys.argv[1:]
+    name, *options = sys.argv[1:]
     target = TARGETS[name]()
 
     def mutate(data: bytes, bytes_max: int, seed: int) -> bytes:
@@ -31,7 +32,13 @@ def main() -> None:
         return bytes(atheris.Mutate(data, bytes_max))
 
     limits = [f"-max_len={target.bytes_max}", "-timeout=60", "-rss_limit_mb=2048"]
-    arguments = [sys.argv[0], *limits, "-print_final_stats=1", *options, folder]
+    # libFuzzer runs this line again in a shell when it merges.
+    arguments = [
+        f"{sys.executable} -m fuzz.guided {name}",
+        *limits,
+        "-print_final_stats=1",
+        *options,
+    ]
     atheris.Setup(arguments, target.run, custom_mutator=mutate, internal_libfuzzer=True)
     atheris.Fuzz()
 

@@ -22,6 +22,7 @@ SEED = 1
 REFERENCE, HOTPATH = "daemon/demesh/wire/_reference.py", "daemon/demesh/wire/_hotpath.pyx"
 WALKER, SCHEMA = "daemon/demesh/wire/_walker.py", "daemon/demesh/wire/schema.py"
 IDENTITY, STATEMENTS = "daemon/demesh/wire/identity.py", "daemon/demesh/wire/statements.py"
+SEALING = "daemon/demesh/wire/sealing.py"
 LIGHT, SNAPSHOTS = "daemon/demesh/light.py", "daemon/demesh/snapshots.py"
 
 
@@ -77,6 +78,23 @@ MUTANTS = (
             "            return False\n        return self._seq - seq",
             "        if seq > self._seq:\n            return False\n        return self._seq - seq",
         ),
+    ),
+    _of(
+        "a repeat that is free, compiled",
+        "validator",
+        (HOTPATH, "                allowance.repeats -= 1\n", "                pass\n"),
+    ),
+    _of(
+        "a credit for what was forged, pure",
+        "validator",
+        (REFERENCE, "if allowance.reserved or not holds:", "if allowance.reserved:"),
+    ),
+    _of("any version sealed", "seals", (SEALING, "if not SEALED_SINCE <= ", "if not 0 <= ")),
+    _of("a long head of a box", "seals", (SEALING, "== head(2, len(content)):", ">= b'\\x40':")),
+    _of(
+        "a seal of another mesh",
+        "seals",
+        (SEALING, "if tag != TAG_HEAD + self._binding.tag:", "if False:"),
     ),
     _of(
         "not deterministic inside", "messages", (SCHEMA, "if not canonical(content):", "if False:")

@@ -32,6 +32,24 @@ def pick(dice: Random, count: int) -> int:
     return int(dice.random() * count)
 
 
+def one_byte(dice: Random, data: bytes) -> bytes:
+    """One byte changed, put in or taken out, or all cut off from it: quick, so worth many tries."""
+    at = pick(dice, len(data))
+    kind = pick(dice, 7)
+    if kind == 0 or not data:
+        return data[:at]
+    if kind == 1:
+        return data[:at] + data[at + 1 :]
+    telling = TELLING[pick(dice, len(TELLING))]
+    if kind == 2:
+        return data[:at] + bytes((telling,)) + data[at:]
+    if kind == 3:
+        telling = data[at] ^ 1 << pick(dice, 8)
+    elif kind == 4:
+        telling = (data[at] + dice.choice((-1, 1))) & 0xFF
+    return data[:at] + bytes((telling,)) + data[at + 1 :]
+
+
 # -- bytes ----------------------------------------------------------------------------------------
 
 

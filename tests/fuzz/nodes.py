@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from random import Random
 
-from demesh.ports import MILLISECOND
+from demesh.ports import MILLISECOND, Received
 from demesh.wire import identity, statements
 from demesh.wire.frame import seal_statement, signal_frame, split
 from demesh.wire.kinds import FIRST_SIGNAL, Kind
@@ -15,7 +15,7 @@ from demesh.wire.topics import KINDS_OF_AREA
 from fuzz.mutate import of_tree
 from fuzz.tape import Tape, programs
 from fuzz.target import Target, expect
-from fuzz.wire import FRAMES
+from fuzz.wire import FRAMES, of_bytes_at
 from node.hostile import Board, Nonsense, Street
 
 MESSAGES_MAX = 60
@@ -79,9 +79,24 @@ class _Talk:
             case _:
                 frame = self._frame(kind)
         self._said.append(frame)
-        street.give(self.victim, self._topic(kind), frame, retained=tape.byte() < 50)
+        topic, retained = self._topic(kind), tape.byte() < 50
+        if f"/to/{identity.text(self.victim.id)}/" in topic:
+            frame = self._sealed(frame)
+        given = Received(topic, frame, retained)
+        street.do(self.victim, self.victim.node.handle(given, street.now))
         street.settle(self.victim)
         street.now += tape.choice(WAITS) * MILLISECOND
+
+    def _sealed(self, frame: bytes) -> bytes:
+        """Closed as it should be, or by another, or spoilt, or not at all."""
+        which = self.tape.byte()
+        if which >= 240:
+            return frame
+        sender = self.liar if which < 200 else self.tape.choice(self.street.boards)
+        receiver = self.victim if which < 220 else self.liar
+        key = bytes(receiver.member.identity.device_key.verify_key)
+        sealed = sender.sealer.seal(key, frame)
+        return of_bytes_at(self.tape, sealed) if which % 8 == 7 else sealed
 
     def ends(self) -> None:
         """The honest still decide: an op of one of them is in the ledger of all, which is one."""

@@ -16,12 +16,16 @@ class FindingError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`run` takes any bytes at all; every exception that leaves it is a finding."""
+    """`run` takes any bytes at all; every exception that leaves it is a finding.
+
+    After each change by `mutate` come `burst` inputs that have one byte more changed.
+    """
 
     run: Callable[[bytes], None]
     seeds: tuple[bytes, ...]
     mutate: Mutate
     bytes_max: int = 4_096
+    burst: int = 0
 
 
 def expect(holds: bool, what: str, *values: object) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import decoders, nodes, texts, wire
+from fuzz import decoders, nodes, seals, texts, wire
 from fuzz.target import Target
 
 TARGETS: dict[str, Callable[[], Target]] = {
     "walker": wire.walker,
     "envelope": wire.envelope,
     "validator": wire.validator,
+    "seals": seals.seals,
     "messages": decoders.messages,
     "genesis": decoders.genesis,
     "proofs": decoders.proofs,

@@ -53,29 +53,20 @@ def test_an_input_that_never_ends_is_a_finding(monkeypatch: pytest.MonkeyPatch) 
     assert outcome.finding is not None and "processor time" in outcome.finding.trace
 
 
-def test_changes_of_a_frame_reach_every_reject_code_before_the_payloads_meaning() -> None:
-    """A validator that refuses everything at its first check would agree with any other."""
-    one, seen = target("validator"), set[object]()
-    dice = Random(3)
-
-    class Watched(wire._Program):
-        def step(self, pair: object) -> None:
-            name, *arguments = self._call()
-            if name == "check":
-                verdict = wire._outcome(pair, name, arguments)
-                seen.add(verdict if isinstance(verdict, Reject) else type(verdict))
-
+def test_programs_of_calls_reach_every_verdict_of_a_validator() -> None:
+    """One that refuses everything at its first check would agree with any other."""
+    one, dice, seen = target("validator"), Random(3), set[object]()
+    allowed = [(2, 2, False), (0, 0, False), (1, 1, True)]
     for _ in range(400):
         tape = Tape(programs(dice, dice.choice(one.seeds), one.seeds))
-        pure = wire._reference.Validator(wire.BINDING)
-        for key in wire.KEYS[:3]:
-            pure.enrol(wire.kid_of(key), bytes(key.verify_key))
-        program = Watched(tape)
+        program = wire.Program(tape)
+        pair = [wire.Party(wire._reference, 2, allowed) for _ in range(2)]
         for _ in range(wire.CALLS_MAX):
-            if tape.over:
-                break
-            program.step(pure)
-    assert {code for code in Reject if code <= Reject.PAYLOAD} | {tuple} <= seen
+            verdict = program.step(*pair)
+            seen.update([verdict] if isinstance(verdict, Reject) else [])
+            seen.add(type(verdict))
+    judged = {code for code in Reject if code <= Reject.PAYLOAD} | {Reject.BUDGET}
+    assert judged <= seen and {tuple, list, bool} <= seen
 
 
 def test_a_good_share_of_changed_payloads_is_still_canonical_and_a_good_share_is_not() -> None:

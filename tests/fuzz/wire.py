@@ -6,7 +6,10 @@ they might share an error. In particular one value must have one encoding.
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import cbor2
@@ -31,7 +34,6 @@ from vectors.make import (
     STATEMENTS,
     STRANGER,
     VOTE,
-    frames,
     kid_of,
     signal,
     statement,
@@ -41,7 +43,13 @@ KEYS = (ALICE, BOB, VOTE, STRANGER)
 KIDS = tuple(kid_of(key) for key in KEYS)
 BINDINGS = (BINDING,) * 14 + (ELSEWHERE, LATER)
 PAYLOADS = {**STATEMENTS, **SIGNALS}
-FRAMES = tuple(frame for _, frame, _ in frames())
+VECTORS = Path(__file__).parents[1] / "vectors"
+FRAMES = tuple(
+    bytes.fromhex(row["hex"])
+    for name in ("frames.json", "v1/frames.json")
+    for row in json.loads((VECTORS / name).read_text("ascii"))["frames"]
+    if "hex" in row
+)
 GOOD = tuple(
     [statement(kind, payload) for kind, payload in STATEMENTS.items()]
     + [signal(kind, payload, 2, kind) for kind, payload in SIGNALS.items()]
@@ -80,7 +88,7 @@ def walker() -> Target:
             again = _dumped(cbor2.loads(data))
             expect(again is None or again == data, "cbor2 reads and writes other bytes", again)
 
-    return Target(run, WALKED, of_tree)
+    return Target(run, WALKED, of_tree, burst=4)
 
 
 def _dumped(value: object) -> bytes | None:
@@ -119,7 +127,8 @@ def envelope() -> Target:
         if not isinstance(found, Reject):
             expect_one_encoding(data)
 
-    return Target(run, tuple(frame for frame in FRAMES if len(frame) < SEED_BYTES_MAX), of_tree)
+    small = tuple(frame for frame in FRAMES if len(frame) < SEED_BYTES_MAX)
+    return Target(run, small, of_tree, burst=4)
 
 
 def expect_one_encoding(frame: bytes) -> tuple[Item, Item, Item, Item]:
@@ -143,6 +152,8 @@ def expect_one_encoding(frame: bytes) -> tuple[Item, Item, Item, Item]:
 # -- validator ------------------------------------------------------------------------------------
 
 CALLS_MAX = 40
+NEWEST = (2, 2, 2, 1, 3)
+COUNTS = (0, 1, 2, 3, 1, 1, 50, 2**40, -1)
 KINDS = (*[int(kind) for kind in Kind], 0, 7, 15, 28, 31, 32, 33, 255, 2**32 + 2, 2**64 - 1)
 VERSIONS = (1,) * 8 + (2,) * 4 + (0, 3, 24, 2**64 - 1)
 
@@ -153,75 +164,121 @@ def validator() -> Target:
 
     def run(data: bytes) -> None:
         tape = Tape(data)
-        pair = _reference.Validator(BINDING), fast.Validator(BINDING)
-        for key in KEYS[:3]:
-            for one in pair:
-                one.enrol(kid_of(key), bytes(key.verify_key))
-        program = _Program(tape)
+        newest = tape.choice(NEWEST)
+        allowed = [(tape.choice(COUNTS), tape.choice(COUNTS), place == 2) for place in range(3)]
+        pair = tuple(Party(module, newest, allowed) for module in (_reference, fast))
+        program = Program(tape)
         for _ in range(CALLS_MAX):
             if tape.over:
                 break
-            program.step(pair)
+            program.step(pair[0], pair[1])
 
     return Target(run, _programs(), programs)
 
 
 def _programs() -> tuple[bytes, ...]:
     """Each kind once, in pieces that a mutation may join."""
-    calls = [bytes((0, at, 0, 0, 0, at, 0, 0, 0, 0)) for at in range(len(KINDS))]
-    return tuple(b"".join(calls[at : at + 4]) for at in range(0, len(calls), 4))
+    begin = bytes((0, 6, 6, 1, 1, 1, 1))
+    calls = [bytes((0, at, 0, 0, 0, at, 0, 0, 0, 0, 0)) for at in range(len(KINDS))]
+    return tuple(begin + b"".join(calls[at : at + 4]) for at in range(0, len(calls), 4))
 
 
-class _Program:
-    """Reads calls off a tape and makes them on both validators."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Stands for an allowance, of which each of the two has its own."""
+
+    number: int
+
+
+class Party:
+    """One implementation: a validator and three allowances, the last of them reserved."""
+
+    def __init__(self, module: Any, newest: int, allowed: list[tuple[int, int, bool]]) -> None:
+        self.validator = module.Validator(BINDING, newest)
+        self._allowances = [module.Allowance(*one) for one in allowed]
+        for key in KEYS[:3]:
+            self.validator.enrol(kid_of(key), bytes(key.verify_key))
+
+    def outcome(self, name: str, arguments: list[Any]) -> Any:
+        """What a call gives, as plain values; the documented errors are values too."""
+        given = [self._allowances[a.number] if isinstance(a, Place) else a for a in arguments]
+        try:
+            result = getattr(self.validator, name)(*given)
+        except (KeyError, ValueError, TypeError) as error:
+            return type(error), str(error)
+        return [_plain(part) for part in result] if isinstance(result, list) else _plain(result)
+
+    def seen(self) -> Any:
+        """All else that can be seen from outside."""
+        windows = [self.validator.window(kid) for kid in KIDS]
+        return windows, [(one.failures, one.repeats, one.reserved) for one in self._allowances]
+
+
+class Program:
+    """Reads calls off a tape and makes them on both."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
         self._given: list[bytes] = [GOOD[0]]
         self._used: set[tuple[bytes, int, int]] = set()
 
-    def step(self, pair: tuple[Any, Any]) -> None:
+    def step(self, pure: Party, fast: Party) -> Any:
         """One call; a finding if the two differ in anything that can be seen."""
         name, *arguments = self._call()
-        pure, fast = (_outcome(one, name, arguments) for one in pair)
-        expect(pure == fast, f"{name} differs", pure, fast)
-        for kid in KIDS:
-            windows = [one.window(kid) for one in pair]
-            expect(windows[0] == windows[1], f"windows differ after {name}", *windows)
+        result = pure.outcome(name, arguments)
+        expect(fast.outcome(name, arguments) == result, f"{name} differs", result)
+        seen = pure.seen()
+        expect(fast.seen() == seen, f"what is seen after {name} differs", seen)
         if name in ("forget", "set_window"):
             self._used = set()  # may be enrolled again, and then its window begins anew
-        frames = arguments if name == "check" else arguments[0] if name == "check_batch" else []
-        verdicts = [pure] if name == "check" else pure
-        for frame, verdict in zip(frames, verdicts, strict=True) if frames else ():
-            if not isinstance(verdict, Reject) and isinstance(frame, bytes):
-                self._accepted(frame, *verdict)
+        if name == "check":
+            self._judge(arguments[0], result)
+        if name == "check_batch":
+            for frame, verdict in zip(arguments[0], result, strict=True):
+                self._judge(frame, verdict)
+        return result
 
     def _call(self) -> tuple[Any, ...]:
         tape = self._tape
-        match tape.below(20):
-            case 12:
-                return "check", tape.choice(self._given[-8:])
-            case 13:
-                return "check_batch", [*self._given[-6:], *self._given[-2:]]
+        match tape.below(24):
+            case 12 | 13:
+                return "check", tape.choice(self._given[-8:]), *self._allowance()
             case 14:
-                return "forget", tape.choice((*KIDS, bytes(16)))
+                frames = [*self._given[-6:], *self._given[-2:]]
+                return "check_batch", frames, *self._allowance()
             case 15:
+                return "forget", tape.choice((*KIDS, bytes(16)))
+            case 16:
                 key = tape.choice(KEYS)
                 return "enrol", kid_of(tape.choice((key, key, ALICE))), bytes(key.verify_key)
-            case 16:
-                return "set_window", tape.choice(KIDS), _boot(tape), tape.number()
             case 17:
+                return "set_window", tape.choice(KIDS), _boot(tape), tape.number()
+            case 18:
                 message = tape.take(tape.choice((0, 5, 40)))
                 signature = _sign(ALICE, message)[: tape.choice((64, 64, 63, 0))]
                 return "verify", tape.choice(KIDS), message, signature
-            case 18:
-                frame = of_bytes_at(tape, tape.choice(FRAMES))
             case 19:
+                return "replenish", tape.choice(COUNTS), tape.choice(COUNTS)
+            case 20:
+                return "charge", tape.choice((*KIDS, bytes(16))), tape.choice(COUNTS)
+            case 21:
+                return "peek", tape.choice(self._given[-8:])
+            case 22:
+                frame = of_bytes_at(tape, tape.choice(FRAMES))
+            case 23:
                 frame = tape.take(tape.below(200))
             case _:
                 frame = _frame(tape)
         self._given.append(frame)
-        return "check", frame
+        return "check", frame, *self._allowance()
+
+    def _allowance(self) -> tuple[Place, ...]:
+        which = self._tape.below(6)
+        return (Place(which - 3),) if which >= 3 else ()
+
+    def _judge(self, frame: bytes, verdict: Any) -> None:
+        if not isinstance(verdict, Reject):
+            self._accepted(frame, *verdict)
 
     def _accepted(
         self, frame: bytes, kind: Kind, sender: bytes, boot: int, seq: int, payload: bytes
@@ -252,15 +309,6 @@ class _Program:
 
 def _pairs(item: Item) -> list[tuple[Item, Item]]:
     return list(zip(item.items[::2], item.items[1::2], strict=True))
-
-
-def _outcome(one: Any, name: str, arguments: list[Any]) -> Any:
-    """What a call gives, as plain values; the documented errors are values too."""
-    try:
-        result = getattr(one, name)(*arguments)
-    except (KeyError, ValueError, TypeError) as error:
-        return type(error), str(error)
-    return [_plain(part) for part in result] if isinstance(result, list) else _plain(result)
 
 
 def _plain(verdict: Any) -> Any:
