@@ -16,7 +16,7 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from benchmarks.programs import Program
-from demesh.ledger.state import AccountKind
+from demesh.ledger.state import RULES_VERSIONS, AccountKind
 from demesh.passport import NodeIdentity
 from demesh.storage.keys import write_key
 from demesh.wire import identity
@@ -80,7 +80,7 @@ class Boards:
     @property
     def binding(self) -> Binding:
         """What signatures are bound to."""
-        return Binding(self.mesh_id, self.genesis.body.generation)
+        return identity.binding_of(self.mesh_id, self.genesis.body)
 
     @property
     def topics(self) -> Topics:
@@ -136,7 +136,7 @@ def found(folder: Path, count: int) -> Boards:
             write_key(folder / name / "vote.key", vote)
     commons = bytes(16)
     body = GenesisBody(
-        "bench", 1, bytes(8), BEGINS_S, 1,
+        "bench", 1, bytes(8), BEGINS_S, RULES_VERSIONS[-1],
         tuple(bytes(key.verify_key) for key in owners), tuple(f"owner {n}" for n in range(OWNERS)),
         tuple(devices), (*accounts, GenesisAccount(commons, commons, AccountKind.COMMONS, 0)),
         commons, 0,

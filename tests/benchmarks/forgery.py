@@ -12,10 +12,18 @@ from dataclasses import dataclass
 
 from demesh.broker.codec import Publish, encode
 from demesh.wire import identity
-from demesh.wire.frame import Binding, seal_statement, signal_frame, split
-from demesh.wire.kinds import FRAME_BYTES_MAX, KIND_BYTES_MAX, Kind
+from demesh.wire.frame import (
+    Binding,
+    bstr,
+    seal_statement,
+    signal_frame,
+    split,
+    version_tag,
+)
+from demesh.wire.kinds import KIND_BYTES_MAX, SEALED_SINCE, Kind
 from demesh.wire.messages import Ack, Card, DeviceCertificate, Genesis, Op, OpType
 from demesh.wire.schema import encode as encode_message
+from demesh.wire.sealing import NONCE_BYTES, SEALED, SEALED_BYTES_MAX
 from demesh.wire.statements import encode_statement
 from demesh.wire.topics import Topics
 from demesh_consensus.types import Statement, StatementKind
@@ -62,6 +70,7 @@ class Public:
 
     mesh_id: bytes
     binding: Binding
+    rules_version: int
     founder: bytes
     certificates: tuple[DeviceCertificate, ...]
 
@@ -72,7 +81,7 @@ class Public:
         mesh_id = identity.mesh_id(body)
         voters = tuple(device.certificate for device in body.devices if device.weight)
         founder = identity.device_id(body.owners[0])
-        return cls(mesh_id, Binding(mesh_id, body.generation), founder, voters)
+        return cls(mesh_id, identity.binding_of(mesh_id, body), body.rules_version, founder, voters)
 
     @property
     def victim(self) -> bytes:
@@ -105,8 +114,8 @@ def garbage(public: Public, qos: int) -> list[Volley]:
 
 
 def oversize(public: Public, qos: int) -> list[Volley]:
-    """One byte more than any frame has, everywhere."""
-    size = FRAME_BYTES_MAX + 1
+    """One byte more than any message has, everywhere."""
+    size = SEALED_BYTES_MAX + 1
     return [Volley(topic, os.urandom(size), qos, size) for topic in public.everywhere()]
 
 
@@ -130,7 +139,7 @@ def forged(
 
     epoch, number = view
     votes = [
-        Statement(kind, epoch, number, b"" if kind is StatementKind.NULLIFY else os.urandom(32))
+        Statement(kind, epoch, number, _digest(kind), public.rules_version)
         for kind in (StatementKind.NOTARIZE, StatementKind.FINALIZE, StatementKind.NULLIFY)
     ]
     frames = [statement(Kind.VOTE, vote_id, encode_statement(vote)) for vote in votes]
@@ -139,9 +148,12 @@ def forged(
     valid_s = 2**40 + VALID_S
     op = encode_message(Op(OpType.TRANSFER, os.urandom(8), valid_s, os.urandom(20)))
     card = encode_message(Card(1, 2**31, victim, ()))
-    direct = signal_frame(
-        Kind.ACK, public.binding, public.victim, 1, 2**40, encode_message(Ack(bytes(16))), _pretend
-    )
+    if public.binding.version >= SEALED_SINCE:
+        nonce, tag = bstr(os.urandom(NONCE_BYTES)), version_tag(public.binding)
+        direct = SEALED + public.victim + b"\x05" + nonce + tag + bstr(os.urandom(200))
+    else:
+        ack = encode_message(Ack(bytes(16)))
+        direct = signal_frame(Kind.ACK, public.binding, public.victim, 1, 2**40, ack, _pretend)
     return {
         "vote": [volley(topics.mine("vote"), frame) for frame in frames],
         "op": [volley(topics.mine("op"), statement(Kind.OP, public.founder, op))],
@@ -165,6 +177,10 @@ class Replay:
     def altered(self) -> bytes:
         """The same as before: that is the point of it."""
         return self._burst
+
+
+def _digest(kind: StatementKind) -> bytes:
+    return b"" if kind is StatementKind.NULLIFY else os.urandom(32)
 
 
 def _pretend(_: bytes) -> bytes:

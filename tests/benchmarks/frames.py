@@ -43,6 +43,11 @@ def validator(module: Any) -> Any:
     return made
 
 
+def allowance(module: Any, code: Reject | None) -> Any:
+    """What the frames of this code may cost: nothing for BUDGET, else nobody counts."""
+    return module.Allowance(0, 0) if code is Reject.BUDGET else None
+
+
 def vouchers(count: int) -> list[bytes]:
     """Valid frames of the most frequent statement of a trading device, all different."""
     sign = signer(KEY)
@@ -76,6 +81,7 @@ def _makers() -> dict[Reject, Iterator[bytes]]:
         ),
         Reject.SENDER: (_voucher(n, kid=STRANGER) for n in numbers),
         Reject.REPLAY: (ack(n) for n in numbers),
+        Reject.BUDGET: (_voucher(n) for n in numbers),
         Reject.SIGNATURE: (_voucher(n) for n in numbers),
         Reject.PAYLOAD: (
             seal_statement(Kind.VOUCHER, BINDING, KID, b"\x1b" + n.to_bytes(8, "big"), signer(KEY))

@@ -21,9 +21,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.frames import bad_frames, validator, vouchers
+from benchmarks.frames import allowance, bad_frames, validator, vouchers
 from benchmarks.plan import Plan
 from benchmarks.row import Row, Skipped
+from demesh.wire.kinds import Reject
 
 GROUP = "validate"
 
@@ -119,18 +120,21 @@ def count(library: Path, frames: int) -> None:
     requests = ctypes.CDLL(str(library))
     compiled: Any = importlib.import_module("demesh.wire._hotpath")
     good = vouchers(2 * frames)
-    batches: dict[str, Sequence[bytes]] = {VALID: good, KNOWN: good}
+    batches: dict[str, tuple[Sequence[bytes], Reject | None]] = {
+        VALID: (good, None),
+        KNOWN: (good, None),
+    }
     for code, bad in bad_frames(2 * frames).items():
-        batches[f"reject {code.name}"] = bad
-    for name, batch in batches.items():
+        batches[f"reject {code.name}"] = bad, code
+    for name, (batch, rejected) in batches.items():
         for times in (1, 2):
             some = batch[: times * frames]
-            one = validator(compiled)
+            one, spent = validator(compiled), allowance(compiled, rejected)
             if name == KNOWN:
                 one.check_batch(some)
             label = f"{name} x{times}".encode()
             requests.begin()
-            verdicts = one.check_batch(some)
+            verdicts = one.check_batch(some, spent)
             requests.end(label)
             assert len(verdicts) == len(some)
             del verdicts  # now, or the next batch would pay for it

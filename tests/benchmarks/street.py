@@ -15,6 +15,7 @@ from demesh.wire._reference import read_envelope
 from demesh.wire.kinds import Kind, Reject
 from demesh_sim import founding, scenario
 from demesh_sim.founding import seeded
+from demesh_sim.letters import Letters
 from demesh_sim.virtual import BEGINS_S, street_swarm
 
 GROUP = "metering"
@@ -30,7 +31,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     street = scenario.load(STREET)
     founded = founding.found(street, BEGINS_S, seeded(SEED))
     swarm = street_swarm(street, founded, SEED)
-    tally = Tally()
+    tally = Tally(Letters(board.device_key for board in founded.boards))
     for host in swarm.hosts:
         host.member = replace(host.member, make_node=counting(tally))
     swarm.run(seconds)
@@ -56,7 +57,8 @@ def rows(plan: Plan) -> Iterator[Row]:
 class Tally:
     """What all boards of a swarm did."""
 
-    def __init__(self) -> None:
+    def __init__(self, letters: Letters) -> None:
+        self._letters = letters
         self.sent: Counter[Kind] = Counter()
         self.urgent = self.votes = self.sessions = 0
         self._served_ns = 0
@@ -72,7 +74,7 @@ class Tally:
         self.votes += any(isinstance(effect, Journal) for effect in effects)
         for effect in effects:
             if isinstance(effect, Publish) and "/to/" in effect.topic:
-                envelope = read_envelope(effect.payload)
+                envelope = read_envelope(self._letters.opened(board, effect).payload)
                 assert not isinstance(envelope, Reject), envelope
                 self.sent[Kind(envelope.kind)] += 1
             elif isinstance(effect, Actuate):

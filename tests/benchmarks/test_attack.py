@@ -11,7 +11,9 @@ from demesh.broker.codec import Decoder, Publish
 from demesh.wire import identity
 from demesh.wire.frame import seal_statement, split
 from demesh.wire.kinds import Kind, Reject
+from demesh.wire.sealing import Sealer
 from demesh.wire.statements import decode_statement
+from demesh.wire.topics import Topics
 from demesh.wire.validate import Validator
 from demesh_consensus.types import StatementKind
 
@@ -54,10 +56,24 @@ def test_whatever_is_forged_fails_by_its_signature_alone(
         identity.signer(own),
     )  # fmt: skip
     made = forgery.forged(public, 0, VIEW, real)
-    signed = {area: volleys for area, volleys in made.items() if area != "gone"}
-    frames = [packet.payload for packet in published(v for vs in signed.values() for v in vs)]
+    signed = [
+        volley for area, some in made.items() if area not in ("to", "gone") for volley in some
+    ]
+    frames = [packet.payload for packet in published(signed)]
     assert len(set(frames)) == len(frames) > 64
     assert set(validator.check_batch(frames)) == {Reject.SIGNATURE}
+
+
+def test_what_is_forged_for_one_device_alone_fails_by_its_seal(mesh: boards.Boards) -> None:
+    public = forgery.Public.of(mesh.genesis)
+    receiver = mesh.identities[1].device_key
+    sealer = Sealer(receiver, mesh.binding, 1)
+    topic = Topics(mesh.mesh_id, public.victim).to(identity.device_id(bytes(receiver.verify_key)))
+    packets = published(forgery.forged(public, 0, VIEW, b"")["to"])
+    frames = [packet.payload for packet in packets if packet.topic == topic]
+    assert len(set(frames)) == len(frames) > 0
+    key = public.certificates[0].device_key
+    assert {sealer.open(key, frame) for frame in frames} == {Reject.SEAL}
 
 
 def test_forged_votes_are_of_the_view_that_was_heard_and_on_the_topic_of_the_victim(

@@ -63,8 +63,10 @@ def test_the_command_prints_one_table_and_writes_the_same_rows(
 
 def test_a_bad_frame_is_rejected_for_what_its_class_says() -> None:
     for code, frames in made.bad_frames(5).items():
-        assert made.validator(_reference).check_batch(frames) == [code] * 5
-    assert set(made.bad_frames(1)) >= {code for code in Reject if code <= Reject.PAYLOAD}
+        spent = made.allowance(_reference, code)
+        assert made.validator(_reference).check_batch(frames, spent) == [code] * 5
+    before_meaning = {code for code in Reject if code <= Reject.PAYLOAD} | {Reject.BUDGET}
+    assert set(made.bad_frames(1)) == before_meaning
 
 
 def test_of_a_callgrind_dump_every_instruction_counts_once_and_libsodium_s_apart() -> None:

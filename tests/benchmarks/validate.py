@@ -10,7 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import footprint, instructions
-from benchmarks.frames import BINDING, KEY, KID, VERIFIED, bad_frames, validator, vouchers
+from benchmarks.frames import (
+    BINDING,
+    KEY,
+    KID,
+    VERIFIED,
+    allowance,
+    bad_frames,
+    validator,
+    vouchers,
+)
 from benchmarks.plan import Plan
 from benchmarks.row import Row, Skipped
 from benchmarks.sodium import RawLoop, missing
@@ -23,8 +32,6 @@ from demesh.wire.kinds import Kind, Reject
 GROUP = "validate"
 
 THREADS = 2
-
-Check = Callable[[Sequence[bytes]], Sequence[object]]
 
 
 def rows(plan: Plan) -> Iterator[Row | Skipped]:
@@ -94,18 +101,17 @@ def _known(plan: Plan, compiled: Any) -> Iterator[Row]:
 
 def _rejected(plan: Plan, compiled: Any, code: Reject, frames: Sequence[bytes]) -> Row:
     fast, pure = validator(compiled), validator(_reference)
-    for one in (fast, pure):
-        assert set(one.check_batch(frames)) == {code}, f"{code.name} is not what it says"
+    spent, spent_pure = allowance(compiled, code), allowance(_reference, code)
+    for one, none in ((fast, spent), (pure, spent_pure)):
+        assert set(one.check_batch(frames, none)) == {code}, f"{code.name} is not what it says"
     repeats, rounds = plan.count(1 if code in VERIFIED else 20), plan.count(9)
 
-    def again(check: Check, times: int) -> None:
-        for _ in range(times):
-            check(frames)
+    def again() -> None:
+        for _ in range(repeats):
+            fast.check_batch(frames, spent)
 
-    (quick,) = per_item_ns(
-        [lambda: again(fast.check_batch, repeats)], repeats * len(frames), rounds
-    )
-    (slow,) = per_item_ns([lambda: again(pure.check_batch, 1)], len(frames), rounds)
+    (quick,) = per_item_ns([again], repeats * len(frames), rounds)
+    (slow,) = per_item_ns([lambda: pure.check_batch(frames, spent_pure)], len(frames), rounds)
     how = f"{len(frames)} different frames, batch, CPU time, median of {rounds}"
     what = f"reject {code.name}"
     return Row(GROUP, what, 1e9 / quick, "/s", how, 1e9 / slow, "pure")
