@@ -7,9 +7,26 @@ Without Cython or a C compiler the package installs as pure Python. In the envir
 import os
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 SKIP = os.environ.get("SKIP_CYTHON") == "1"
 REQUIRE = os.environ.get("REQUIRE_CYTHON") == "1"
+
+
+class BuildOrSay(build_ext):
+    """One line about an extension that could not be built, whether that is an error or not."""
+
+    def build_extension(self, ext: Extension) -> None:
+        try:
+            super().build_extension(ext)
+        except (CCompilerError, ExecError, PlatformError) as error:
+            if REQUIRE:
+                raise SystemExit(
+                    f"REQUIRE_CYTHON=1, and {ext.name} could not be compiled ({error}): install a "
+                    "C compiler and Python's headers (apt install gcc libc6-dev python3-dev)"
+                ) from error
+            self.warn(f"{ext.name} was not compiled ({error}): Demesh installs as pure Python")
 
 
 def extensions() -> list[Extension]:
@@ -19,9 +36,11 @@ def extensions() -> list[Extension]:
         return []
     try:
         from Cython.Build import cythonize  # noqa: PLC0415  it may be missing
-    except ImportError:
+    except ImportError as error:
         if REQUIRE:
-            raise
+            raise SystemExit(
+                f"REQUIRE_CYTHON=1, and there is no Cython ({error}): pip install 'Cython>=3.1'"
+            ) from error
         return []
     hotpath = Extension(
         "demesh.wire._hotpath",
@@ -42,5 +61,6 @@ EXTENSIONS = extensions()
 
 setup(
     ext_modules=EXTENSIONS,
+    cmdclass={"build_ext": BuildOrSay},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if EXTENSIONS else {},
 )
