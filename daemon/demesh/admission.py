@@ -15,7 +15,7 @@ from demesh.ports import SECOND, Instant, Received
 from demesh.wire.budget import Budgets
 from demesh.wire.kinds import Reject
 from demesh.wire.topics import KINDS_OF_AREA, RELAYED, Topics
-from demesh.wire.validate import Validator, View
+from demesh.wire.validate import Allowance, Validator, View
 
 # How long a place counts as flooded after the last message that was too much: longer than a
 # person's glance, shorter than what is worth telling again.
@@ -47,6 +47,20 @@ class Own:
     frame: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A topic of this node's, read."""
+
+    area: str
+    member: Member
+
+    def fits(self, view: View) -> bool:
+        """May a frame of this kind and signer stand here?"""
+        if view.kind not in KINDS_OF_AREA[self.area]:
+            return False
+        return view.kind in RELAYED or view.sender == self.member.id
+
+
 class Admission:
     """The border of one node. `awaits` says of a frame not yet verified if consensus needs it."""
 
@@ -71,8 +85,66 @@ class Admission:
         self._flooded = recent
         return sorted(recent)
 
+    def screen(self, received: Received, now: Instant) -> bool | Reject:
+        """All that can be said without a signature: is it worth queueing? False: it is my own.
+
+        Under a flood this is asked for every message, so it is quick, and takes nothing from any
+        budget; what passes is admitted, or not, when its turn comes.
+        """
+        place = self._place(received)
+        if not isinstance(place, _Place):
+            return place or False
+        area, member = place.area, place.member
+        lane = self._budgets.lane(received.broker, area, member.id, now)
+        if area == "gone":
+            return lane.repeats > 0 or self._too_much(place, now)
+        if area == "to":
+            # A seal costs less to try than a message to take in; so what it says decides at once.
+            opened = lane.failures > 0 or self._direct.open(member, received.payload)
+            return opened if isinstance(opened, Reject) else True
+        view = self._validator.peek(received.payload)
+        if isinstance(view, Reject):
+            return view
+        if not place.fits(view):
+            return Reject.TOPIC
+        if lane.failures > 0 or self._reserved(place, view, received.broker, now):
+            return True
+        return self._too_much(place, now)
+
     def admit(self, received: Received, now: Instant) -> Heard | Farewell | Own | Reject | None:
         """What a message is; None if there is nothing to it, being this device's own."""
+        place = self._place(received)
+        if not isinstance(place, _Place):
+            return place
+        area, member = place.area, place.member
+        lane = self._budgets.lane(received.broker, area, member.id, now)
+        if area == "gone":
+            # It costs no signature, but what follows from it is work: as if it were said again.
+            if lane.repeats <= 0:
+                return self._too_much(place, now)
+            lane.repeats -= 1
+            return Farewell(member, received.payload)
+        frame = received.payload if area != "to" else self._direct.open(member, received.payload)
+        if isinstance(frame, Reject):
+            lane.failures -= 1
+            return frame
+        view = self._validator.check(frame, lane)
+        if view is Reject.BUDGET:
+            claimed = self._validator.peek(frame)
+            reserve = self._reserved(place, claimed, received.broker, now)
+            view = self._validator.check(frame, reserve) if reserve else Reject.BUDGET
+        if view is Reject.BUDGET:
+            return self._too_much(place, now)
+        if isinstance(view, Reject):
+            return view
+        if not place.fits(view):
+            return Reject.TOPIC
+        if member.id == self._directory.me.id:
+            return Own(frame)  # an op may be what my owner's tools say in my name
+        return Heard(member, area, frame, view)
+
+    def _place(self, received: Received) -> _Place | Reject | None:
+        """Whose topic it came on, and what for; None for what I published myself."""
         self._budgets.share(len(self._directory.members), len(self._directory.voters))
         address = self._topics.read(received.topic)
         if address is None:
@@ -83,49 +155,18 @@ class Admission:
                 self._stranger(address.publisher, received)
             return Reject.TOPIC
         if member.id == self._directory.me.id and area != "op":
-            return None  # my own publication came back; what peers return of mine comes on theirs
-        read = self._farewell if area == "gone" else self._frame
-        heard: Heard | Farewell | Own | Reject = read(member, area, received, now)
-        if heard is Reject.BUDGET:
-            self._flooded[area, member.id] = now
-        return heard
+            return None  # what peers return of mine comes on theirs
+        return _Place(area, member)
 
-    def _frame(
-        self, member: Member, area: str, received: Received, now: Instant
-    ) -> Heard | Own | Reject:
-        frame = received.payload if area != "to" else self._direct.open(member, received.payload)
-        if isinstance(frame, Reject):
-            return frame
-        view = self._check(frame, received.broker, area, member, now)
-        if isinstance(view, Reject):
-            return view
-        if view.kind not in KINDS_OF_AREA[area]:
-            return Reject.TOPIC
-        if view.kind not in RELAYED and view.sender != member.id:
-            return Reject.TOPIC
-        if member.id == self._directory.me.id:
-            return Own(frame)  # an op may be what my owner's tools say in my name
-        return Heard(member, area, frame, view)
+    def _reserved(
+        self, place: _Place, claimed: View | Reject, broker: int, now: Instant
+    ) -> Allowance | None:
+        """The reserve, if this is what consensus waits for, as it claims, and some is left."""
+        if place.area != "vote" or isinstance(claimed, Reject) or not self._awaits(claimed):
+            return None
+        reserve = self._budgets.reserve(broker, place.member.id, now)
+        return reserve if reserve.failures > 0 else None
 
-    def _farewell(
-        self, member: Member, area: str, received: Received, now: Instant
-    ) -> Farewell | Reject:
-        """It costs no signature, but what follows from it is work; so it counts as said again."""
-        lane = self._budgets.lane(received.broker, area, member.id, now)
-        if lane.repeats <= 0:
-            return Reject.BUDGET
-        lane.repeats -= 1
-        return Farewell(member, received.payload)
-
-    def _check(
-        self, frame: bytes, broker: int, area: str, publisher: Member, now: Instant
-    ) -> View | Reject:
-        """The frame's verdict, at its place's expense; by the reserve if consensus waits for it."""
-        lane = self._budgets.lane(broker, area, publisher.id, now)
-        view = self._validator.check(frame, lane)
-        if view is not Reject.BUDGET or area != "vote":
-            return view
-        unverified = self._validator.peek(frame)
-        if isinstance(unverified, Reject) or not self._awaits(unverified):
-            return Reject.BUDGET
-        return self._validator.check(frame, self._budgets.reserve(broker, publisher.id, now))
+    def _too_much(self, place: _Place, now: Instant) -> Reject:
+        self._flooded[place.area, place.member.id] = now
+        return Reject.BUDGET

@@ -186,6 +186,14 @@ class Node:
             effects += self._acts(self.metering.channel(fact, self._time_s(now), now), now)
         return effects + self.tick(now)
 
+    def screen(self, received: Received, now: Instant) -> bool:
+        """Is a message worth being taken in? If not, it is counted."""
+        worth = self._admission.screen(received, now)
+        if isinstance(worth, Reject):
+            self._reject(worth)
+            return False
+        return worth
+
     def handle(self, given: Input, now: Instant) -> list[Effect]:
         """One input, all that follows from it."""
         match given:

@@ -14,6 +14,7 @@ RT2  What is not urgent is durable within FLUSH_NS, or with the next urgent effe
 RT3  On SIGTERM and SIGINT the node hears `Stopping` once, its last effects are executed, what is
      queued leaves for at most DRAIN_S, and brokers see a clean DISCONNECT (no will). A second
      signal ends the process at once, which must be harmless, as SIGKILL is.
+RT4  What the node takes for worthless at first sight never enters the queue: transports ask it.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ from demesh.storage.answers import answered
 from demesh.transport.client import Link
 from demesh.transport.inbox import Inbox
 from demesh.transport.mqtt import MqttTransport
+from demesh.transport.sieve import Screen
 
 # One sync serves so many inputs; more would keep the loop from its sockets for too long.
 TURN_MAX = 64
@@ -72,6 +74,9 @@ class NodePort(Protocol):
 
     def start(self, now: Instant) -> list[Effect]:
         """Begin."""
+
+    def screen(self, received: Received, now: Instant, /) -> bool:
+        """Is a message worth becoming an input?"""
 
     def handle(self, given: Input, now: Instant, /) -> list[Effect]:
         """React to an input."""
@@ -115,12 +120,14 @@ class TransportPort(Protocol):
 
 
 Deliver = Callable[[Received | Linked], None]
-OpenTransport = Callable[[Link, Deliver, Callable[[str], None]], TransportPort]
+OpenTransport = Callable[[Link, Deliver, Callable[[str], None], Screen], TransportPort]
 
 
-def open_mqtt(link: Link, deliver: Deliver, report: Callable[[str], None]) -> TransportPort:
+def open_mqtt(
+    link: Link, deliver: Deliver, report: Callable[[str], None], screen: Screen
+) -> TransportPort:
     """The transport of the shipped daemon."""
-    return MqttTransport(link, deliver, report, random.Random())
+    return MqttTransport(link, deliver, report, random.Random(), screen)
 
 
 class Runtime:
@@ -184,7 +191,8 @@ class Runtime:
         effects = self._node.start(now)
         self._due = self._node.deadline()
         for link in self._links:
-            self._transports.append(self._open_transport(link, self._inbox.put, self._report))
+            transport = self._open_transport(link, self._inbox.put, self._report, self._screen)
+            self._transports.append(transport)
         self._execute(effects, now)
 
     async def _turns(self) -> None:
@@ -249,6 +257,9 @@ class Runtime:
             self._publish(publish)
         if effect.text:
             _log.info("%s", effect.text)
+
+    def _screen(self, received: Received) -> bool:
+        return self._node.screen(received, time.monotonic_ns())
 
     def _report(self, text: str) -> None:
         self._observe(Observe("runtime", text=text))

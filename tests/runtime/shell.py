@@ -43,6 +43,9 @@ class ScriptedNode:
     def start(self, now: Instant) -> list[Effect]:
         return self.first
 
+    def screen(self, received: Received, now: Instant) -> bool:
+        return True
+
     def handle(self, item: Input, now: Instant) -> list[Effect]:
         self.inputs.append(item)
         return self.on(item)
@@ -175,6 +178,7 @@ class Shell:
         link: Link,
         deliver: Callable[[Received | Linked], None],
         report: Callable[[str], None],
+        screen: Callable[[Received], bool],
     ) -> RecordingTransport:
         self.transports.append(RecordingTransport(self.record, link, deliver))
         return self.transports[-1]

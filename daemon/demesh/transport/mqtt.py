@@ -16,6 +16,7 @@ from demesh.errors import TemporaryError
 from demesh.ports import Linked, Publish, Received
 from demesh.transport.client import Connection, Link, Refused, check_login, connected, reason_of
 from demesh.transport.outbox import Outbox
+from demesh.transport.sieve import Screen
 
 # A broker restarts in about a second: try soon, then spare radio and broker. Half of it is jitter,
 # or a street of boards comes back in one instant.
@@ -36,8 +37,10 @@ class MqttTransport:
         deliver: Callable[[Received | Linked], None],
         report: Callable[[str], None],
         randomness: random.Random,
+        screen: Screen | None = None,
     ) -> None:
         self._link, self._deliver, self._report = link, deliver, report
+        self._screen = screen
         self._random = randomness
         self._outbox = Outbox()
         self._connection: Connection | None = None
@@ -72,7 +75,9 @@ class MqttTransport:
         while not self._stopping:
             begun = clock()
             try:
-                async with connected(self._link, self._outbox, self._deliver) as connection:
+                async with connected(
+                    self._link, self._outbox, self._deliver, self._screen
+                ) as connection:
                     self._up(connection)
                     await connection.ended()
             except OSError as error:

@@ -709,7 +709,7 @@ cdef class Validator:
         return [self._check(frame, allowance, False) for frame in frames]
 
     def peek(self, frame):
-        """What `check` would see of a frame if its signature held and its window allowed it."""
+        """What `check` would see of a frame if its signature held; counts and moves nothing."""
         return self._check(frame, None, True)
 
     def check(self, frame, Allowance allowance=None):
@@ -743,6 +743,8 @@ cdef class Validator:
         if sender is None:
             return _REJECTS[SENDER]
         if peeking:
+            if p.signal and sender.window._used(p.boot, p.seq):
+                return _REJECTS[REPLAY]
             return _view(frame, data, &p, kid)
         if p.signal:
             fault = self._check_signal(data, size, &p, sender, allowance)

@@ -357,9 +357,14 @@ class Validator:
         return [self.check(frame, allowance) for frame in frames]
 
     def peek(self, frame: bytes) -> View | Reject:
-        """What `check` would see of a frame if its signature held and its window allowed it."""
+        """What `check` would see of a frame if its signature held; counts and moves nothing."""
         read = self._read(frame)
-        return read if isinstance(read, Reject) else read[1]
+        if isinstance(read, Reject):
+            return read
+        envelope, view = read
+        if envelope.signal and self._windows[envelope.kid].used(envelope.boot, envelope.seq):
+            return Reject.REPLAY
+        return view
 
     def check(self, frame: bytes, allowance: Allowance | None = None) -> View | Reject:
         """The view of a valid frame, or the first reason to reject it.
