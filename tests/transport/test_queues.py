@@ -161,21 +161,48 @@ def test_no_more_than_a_window_is_under_way_at_once() -> None:
     assert taken(outbox) == Parcel(frame(WINDOW))
 
 
-def test_what_failed_goes_alone_so_that_it_takes_nothing_else_with_it() -> None:
+def test_a_last_attempt_is_made_alone_so_that_nothing_is_given_up_for_another() -> None:
     outbox = Outbox()
     for number in range(3):
         outbox.put(frame(number))
-    outbox.failed(taken(outbox))
-    assert taken(outbox) == Parcel(frame(0), 1)
-    assert outbox.take() is None, "beside one that failed"
+    for attempt in range(ATTEMPTS_MAX - 1):
+        parcels = [taken(outbox), taken(outbox)]
+        assert parcels == [Parcel(frame(0), attempt), Parcel(frame(1), attempt)]
+        for parcel in reversed(parcels):
+            outbox.failed(parcel)
+    assert taken(outbox) == Parcel(frame(0), ATTEMPTS_MAX - 1)
+    assert outbox.take() is None, "beside a last attempt"
     outbox.sent()
-    parcels = [taken(outbox), taken(outbox)]
-    outbox.failed(parcels[0])
-    assert outbox.take() is None, "one that failed, beside others"
+    assert taken(outbox) == Parcel(frame(1), ATTEMPTS_MAX - 1)
     outbox.sent()
-    assert taken(outbox) == Parcel(frame(1), 1)
+    assert taken(outbox) == Parcel(frame(2))
+    outbox.put(frame(3))
+    assert taken(outbox) == Parcel(frame(3))
     outbox.sent()
-    assert len(outbox) == 0
+    outbox.sent()
+    assert outbox.dropped == 0
+
+
+def test_a_last_attempt_waits_until_nothing_else_is_under_way() -> None:
+    outbox = Outbox()
+    outbox.put(frame(0))
+    for _ in range(ATTEMPTS_MAX - 1):
+        outbox.failed(taken(outbox))
+    parcel = taken(outbox)
+    outbox.put(frame(1))
+    assert outbox.take() is None
+    outbox.failed(parcel)
+    assert outbox.dropped == 1
+    assert drain(outbox) == [frame(1)]
+    outbox.put(frame(2))
+    outbox.put(frame(3))
+    first = taken(outbox)
+    for _ in range(ATTEMPTS_MAX - 1):
+        outbox.failed(taken(outbox))
+    assert outbox.take() is None, "a last attempt, beside others"
+    outbox.sent()
+    assert taken(outbox) == Parcel(frame(3), ATTEMPTS_MAX - 1)
+    assert first == Parcel(frame(2))
 
 
 @pytest.mark.parametrize("failures", [0, 1, 2])

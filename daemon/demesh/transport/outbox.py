@@ -61,16 +61,16 @@ class Outbox:
     def take(self) -> Parcel | None:
         """The next parcel, frames first; None if there is none, or it has to wait for others.
 
-        What failed goes alone: if it fails again, it and nothing else was the reason.
+        A last attempt is made alone: what is given up has failed by itself, not beside the reason.
         """
         queue = self._frames or self._views
         if not queue:
             return None
-        again = queue[0].attempts > 0
-        if self._taken and (self._alone or again or self._taken >= WINDOW):
+        last = queue[0].attempts + 1 == ATTEMPTS_MAX
+        if self._taken and (self._alone or last or self._taken >= WINDOW):
             return None
         self._taken += 1
-        self._alone = again
+        self._alone = last
         return queue.popleft()
 
     def sent(self) -> None:
