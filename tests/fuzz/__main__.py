@@ -32,6 +32,10 @@ ROW = "{:<10} {:>6} {:>12} {:>10} {:>8} {:>9}"
 def main() -> int:
     """0, or 1 for a finding."""
     given = _arguments()
+    if importlib.util.find_spec("demesh.wire._hotpath") is None:
+        raise SystemExit(
+            "the compiled hot path is not built; it takes a C compiler and pip install -e ."
+        )
     names: list[str] = given.target or list(TARGETS)
     guided = not given.blind and importlib.util.find_spec("atheris") is not None
     print(f"seed {given.seed}, {'guided by coverage' if guided else 'blind'}")

@@ -1,7 +1,7 @@
 """Choose anew what is kept, by coverage: `python -m fuzz.gather SECONDS [target ...]`.
 
 Atheris runs so long on each target; of all it came across, libFuzzer takes the smallest inputs that
-together reach as much; of these the shortest stay. Lines that were there before are candidates too.
+together reach as much; of these some stay, short and long. What was kept before is a candidate too.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def main() -> None:
             _guided(name, f"-max_total_time={seconds}", "-seed=1", str(reached))
             _guided(name, "-merge=1", str(least), str(reached))
             found = sorted((path.read_bytes() for path in least.iterdir()), key=_size)
-        chosen = [data for data in found if len(data) <= KEPT_BYTES_MAX][:KEPT_MAX]
+        short = [data for data in found if len(data) <= KEPT_BYTES_MAX]
+        chosen = short[:: -(-len(short) // KEPT_MAX) or 1]
         corpus.FOLDER.mkdir(exist_ok=True)
         lines = "".join(data.hex() + "\n" for data in chosen)
         (corpus.FOLDER / f"{name}.hex").write_text(lines, "ascii")

@@ -138,6 +138,11 @@ MUTANTS = (
         ),
     ),
     _of(
+        "a long packet cut short",
+        "sieve",
+        ("daemon/demesh/transport/sieve.py", "self._skip += max(0, at - size)", "pass"),
+    ),
+    _of(
         "any farewell",
         "node",
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fuzz import decoders, nodes, seals, texts, wire
+from fuzz import decoders, nodes, seals, sieves, texts, wire
 from fuzz.target import Target
 
 TARGETS: dict[str, Callable[[], Target]] = {
@@ -20,6 +20,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "journals": decoders.journals,
     "topics": texts.topics,
     "mqtt": texts.mqtt,
+    "sieve": sieves.sieves,
     "node": nodes.node,
 }
 
