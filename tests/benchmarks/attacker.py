@@ -10,15 +10,12 @@ Its connections are reset: what the broker has not read by then was not sent.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import socket
 import struct
 import sys
-import termios
 import time
-from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,13 +61,18 @@ class Line:
         """For select."""
         return self._socket.fileno()
 
+    @property
+    def name(self) -> tuple[int, int]:
+        """Our port and the broker's."""
+        return self._socket.getsockname()[1], self._socket.getpeername()[1]
+
     def abort(self) -> int:
-        """Hang up, throwing away what waits; bytes that never left."""
-        waiting = array("i", [0])
-        fcntl.ioctl(self._socket, termios.TIOCOUTQ, waiting)
+        """Hang up, throwing away what waits; bytes that the broker has not read."""
+        mine, broker = self.name
+        waiting = len(self._unsent) + _queued(mine, broker)[0] + _queued(broker, mine)[1]
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
-        return waiting[0] + len(self._unsent)
+        return waiting
 
     def say(self, packet: Packet, answer: type) -> Iterator[Packet]:
         """Send one packet, after what is under way; what has come when its answer has."""
@@ -115,6 +117,16 @@ class Line:
         if not data:
             raise ConnectionError("the broker hung up on the attacker")
         return data
+
+
+def _queued(local: int, remote: int) -> tuple[int, int]:
+    """Bytes that one end of a connection has yet to send, and yet to read."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        near, far, _, queues = line.split()[1:5]
+        if (int(near[-4:], 16), int(far[-4:], 16)) == (local, remote):
+            sending, reading = queues.split(":")
+            return int(sending, 16), int(reading, 16)
+    return 0, 0
 
 
 class Attacker:
