@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -24,7 +25,14 @@ from demesh.broker.codec import (
 from demesh.broker.codec import Publish as PublishPacket
 from demesh.ports import Linked, Publish, Received
 from demesh.transport import client
-from demesh.transport.client import READ_BYTES, Connection, Link, connected, reason_of
+from demesh.transport.client import (
+    READ_BYTES,
+    UNANSWERED_MAX,
+    Connection,
+    Link,
+    connected,
+    reason_of,
+)
 from demesh.transport.outbox import ATTEMPTS_MAX, WINDOW, Outbox
 from demesh.transport.pipe import UNSENT_BYTES_MAX, Pipe, PipedClient
 from transport.peer import PATIENCE_S, Peer, running
@@ -183,6 +191,34 @@ async def test_a_broker_that_reads_nothing_makes_us_hold_little_and_gets_all_of_
             line.transport.resume_reading()
             await peer.until(lambda: len(line.payloads) == len(views))
     assert line.payloads == views
+
+
+@pytest.mark.parametrize("screen", [None, lambda _: False], ids=["taken in", "screened"])
+async def test_a_broker_that_talks_and_never_reads_is_left(
+    screen: Callable[[Received], bool] | None,
+) -> None:
+    """Its messages are to be acknowledged, and the answers are to be kept until it reads."""
+    burst = b"".join(encode(PublishPacket("t", b"", 1, packet_id=n)) for n in range(1, 1001))
+
+    def deaf(line: Line, packet: Packet) -> None:
+        polite(line, packet)
+        if isinstance(packet, PublishPacket):
+            line.transport.pause_reading()
+
+    broker, outbox = ScriptedBroker(deaf), Outbox()
+    async with broker.listening():
+        with pytest.raises(ConnectionError, match="does not read"):
+            async with (
+                asyncio.timeout(PATIENCE_S),
+                connected(broker.link("voter", "t"), outbox, lambda _: None, screen) as connection,
+            ):
+                for _ in range(250):
+                    outbox.put(Publish("t", bytes(65_000), qos=0))
+                connection.wake()
+                while not connection._pipe.paused:  # noqa: ASYNC110 - nobody is told of it
+                    await asyncio.sleep(0)
+                broker.lines[0].transport.write(burst * (1 + UNANSWERED_MAX // 1000))
+                await connection.ended()
 
 
 async def test_a_flood_does_not_keep_our_own_frames_from_leaving() -> None:

@@ -49,6 +49,10 @@ NEXT_ADDRESS_S = 0.25
 # system call for every few of them; with more, our own votes wait behind what others say.
 READ_BYTES = 64 * 1024
 
+# Messages taken from a broker that reads none of our answers. A real one stops at its own window,
+# hundreds; these are 4 MB of answers to be kept.
+UNANSWERED_MAX = 10_000
+
 # CONNACK refusals that no waiting mends (MQTT 5 codes, to which paho maps those of 3.1.1).
 LOGIN_REFUSED = (134, 135)
 
@@ -97,6 +101,7 @@ class Connection(asyncio.BufferedProtocol):
         self._heard = 0.0  # the latest acknowledgement, or since when the first is waited for
         self._open, self._ready, self._scheduled = True, False, False
         self._came = b""  # by the last recv
+        self._unanswered = 0  # messages since the broker last read what we say
         self._timer: asyncio.TimerHandle | None = None
         self._pipe = Pipe()
         self._paho = paho = PipedClient(link.client_id, self._pipe)
@@ -200,6 +205,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._sieve is not None:
             self._came, answers = self._sieve.feed(self._came)
             self._pipe.unsent += answers
+            self._unanswered += len(answers) // 4  # bytes of a PUBACK
         self._pipe.fill(self._came)
         try:
             while self._pipe.readable:
@@ -211,6 +217,9 @@ class Connection(asyncio.BufferedProtocol):
         self._arrived.clear()
         for topic, payload, retained in arrived:
             self._deliver(Received(topic, payload, retained, self._link.broker))
+        self._unanswered = self._unanswered + len(arrived) if self._pipe.paused else 0
+        if self._unanswered > UNANSWERED_MAX:
+            raise ConnectionError("the broker does not read")
         self._write()
 
     def _write(self) -> None:
