@@ -24,12 +24,13 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 export BROKER DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help run virtual test lint bench model diagrams seeds mutants fuzz memcheck clean
+.PHONY: help run virtual test test-pure lint bench model diagrams seeds mutants fuzz memcheck clean
 
 help:
 	@echo 'make run      a street of eight boards trades energy for a minute (BROKER=, DURATION=)'
 	@echo 'make virtual  the same street in virtual time, without a broker (SEED=)'
 	@echo 'make test     linters, types, import contracts and all tests'
+	@echo 'make test-pure  units and vectors with the pure validator (a part of make test)'
 	@echo 'make lint     the same without the tests'
 	@echo 'make bench    figures of this machine in one table, in about a quarter of an hour (ONLY=)'
 	@echo 'make model    every state of the voting rules for two views, and their mutants (needs spin)'
@@ -76,8 +77,17 @@ lint: $(VENV)/ready-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The whole suite with the validator that was installed. REQUIRE_CYTHON=1 makes a build that failed,
+# and a run that is in truth pure, an error.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(MAKE) --no-print-directory test-pure
+
+# Whatever imports the wire, without shells, brokers and streets.
+PURE := wire ledger market metering storage light node transcripts docs packaging/test_mode.py
+
+test-pure: $(VENV)/ready-dev
+	DEMESH_PURE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup $(addprefix tests/,$(PURE))
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .ruff_cache .pytest_cache
