@@ -5,6 +5,7 @@
     ├── KeyFileError     77  a key is missing, unreadable or readable by others
     ├── TemporaryError   75  broker unreachable, port in use: trying again may help
     ├── StorageError     74  a store cannot be read or written
+    ├── UnfitError       70  this machine's libraries are not what every machine's must be
     ├── RefusedError     76  the ledger's rules, or owners, do not allow what is asked
     └── ProofError       65  a proof does not hold, or there is nothing to prove
 
@@ -41,6 +42,12 @@ class StorageError(DemeshError):
     """A store cannot be read or written (EX_IOERR)."""
 
     exit_code = 74
+
+
+class UnfitError(DemeshError):
+    """A library here gives other answers than everywhere else (EX_SOFTWARE)."""
+
+    exit_code = 70
 
 
 class RefusedError(DemeshError):

@@ -287,6 +287,7 @@ ORDER = 2**252 + 27742317777372353535851937790883648493
 # A point of order 8; with it comes the whole torsion subgroup.
 TORSION = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
 NEUTRAL = b"\x01" + bytes(31)
+LONG_NEUTRAL = b"\xee" + b"\xff" * 30 + b"\x7f"  # y = p + 1
 
 
 def _with_s_plus_order(frame: bytes) -> bytes:
@@ -324,6 +325,7 @@ def signatures() -> list[tuple[str, bytes, bytes, bytes, bool, bool]]:
         ("R with torsion", public, message, close(mixed_r, public, nonce), True, False),
         ("R neutral", public, message, close(NEUTRAL, public, 0), True, False),
         ("R of order 8", public, message, close(TORSION, public, 0), True, False),
+        ("R neutral, not canonical", public, message, close(LONG_NEUTRAL, public, 0), True, False),
         ("key with torsion", mixed_a, message, close(commitment, mixed_a, nonce), False, False),
         ("key neutral", NEUTRAL, message, close(commitment, NEUTRAL, nonce, 0), False, False),
         ("key of order 8", TORSION, message, close(commitment, TORSION, nonce, 0), False, False),
