@@ -145,7 +145,7 @@ class Admission:
 
     def _place(self, received: Received) -> _Place | Reject | None:
         """Whose topic it came on, and what for; None for what I published myself."""
-        self._budgets.share(len(self._directory.members), len(self._directory.voters))
+        self._budgets.share(len(self._directory.members))
         address = self._topics.read(received.topic)
         if address is None:
             return Reject.TOPIC

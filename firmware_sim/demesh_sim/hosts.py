@@ -173,7 +173,9 @@ class Host:
         self._put(Linked(0, up))
 
     def _received(self, topic: str, payload: bytes, retained: bool) -> None:
-        self._put(Received(topic, payload, retained))
+        received = Received(topic, payload, retained)
+        if self.node is not None and self.node.screen(received, self._heap.now - self._zero):
+            self._put(received)
 
     def _sample(self, life: int) -> None:
         if life != self._life:

@@ -15,7 +15,8 @@ reserve; a direct message needs none, for its seal tells a forger for a tenth of
 a member signs itself it pays by its credit, save what a view waits for, which is bounded anyway.
 
 Rates are shares of one core: a count that suits a laptop stalls a board. They are divided among the
-members, so that all floods together cost no more than the shares.
+members, the reserve among those whose topics are flooded just now, so that all floods together cost
+no more than the shares.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from demesh.wire.validate import Allowance, Validator
 LANES_PERCENT = 5
 
 # For all reserves: what a view waits for is worth half of a core, for without it nothing else is
-# worth anything; the other half is for acting on it.
+# worth anything; the other half is for acting on it. A forger that sends twice as much as is
+# verified hides every second vote; what it sends, every vote costs the broker and our sieve too.
 RESERVE_PERCENT = 50
 
 # For all signers: a busy mesh of 4 has some 400 valid frames a second and voter.
@@ -48,6 +50,7 @@ REPLENISH_EVERY = 100 * MILLISECOND
 class _Bucket:
     allowance: Allowance
     since: Instant
+    used: Instant
 
 
 class Budgets:
@@ -56,18 +59,19 @@ class Budgets:
     def __init__(self, validator: Validator, verify_ns: int, now: Instant) -> None:
         self._validator = validator
         self._per_s = SECOND // verify_ns
-        self._members = self._voters = 1
+        self._members = 0
         self._lanes: dict[tuple[int, str, bytes], _Bucket] = {}
         self._reserves: dict[tuple[int, bytes], _Bucket] = {}
         self._replenished = now
+        self._flooded = 1  # voters whose reserve was asked for in the last second
         self._credit = 0
-        self.share(1, 1)
+        self.share(1)
 
-    def share(self, members: int, voters: int) -> None:
+    def share(self, members: int) -> None:
         """Divide anew among so many; places of who is gone are forgotten, all others start full."""
-        if (members, voters) == (self._members, self._voters) and self._credit:
+        if members == self._members:
             return
-        self._members, self._voters = max(members, 1), max(voters, 1)
+        self._members = members
         self._lanes.clear()
         self._reserves.clear()
         self._credit = self._rate(CREDIT_PERCENT, self._members)
@@ -79,31 +83,34 @@ class Budgets:
             count = (now - self._replenished) * self._credit // SECOND
             self._replenished = now
             self._validator.replenish(count, self._credit)
+            asked = sum(now - bucket.used < SECOND for bucket in self._reserves.values())
+            self._flooded = max(asked, 1)
         rate = self._rate(LANES_PERCENT, self._members)
         bucket = self._lanes.get((broker, area, publisher))
         if bucket is None:
-            bucket = _Bucket(Allowance(2 * rate, 2 * rate), now)
+            bucket = _Bucket(Allowance(2 * rate, 2 * rate), now, now)
             self._lanes[broker, area, publisher] = bucket
         return _refilled(bucket, rate, 2 * rate, now)
 
     def reserve(self, broker: int, voter: bytes, now: Instant) -> Allowance:
         """For what the current view waits for from this voter, on one broker."""
-        rate = self._rate(RESERVE_PERCENT, self._voters)
+        rate = self._rate(RESERVE_PERCENT, self._flooded)
         bucket = self._reserves.get((broker, voter))
         if bucket is None:
-            bucket = self._reserves[broker, voter] = _Bucket(Allowance(rate, rate, True), now)
+            bucket = _Bucket(Allowance(rate, rate, True), now, now)
+            self._reserves[broker, voter] = bucket
+        bucket.used = now
         return _refilled(bucket, rate, rate, now)
 
     def _rate(self, percent: int, among: int) -> int:
         """Verifications a second, rounded down, in favour of the device."""
-        return max(self._per_s * percent // (100 * among), RATE_MIN)
+        return max(self._per_s * percent // (100 * max(among, 1)), RATE_MIN)
 
 
 def _refilled(bucket: _Bucket, rate: int, most: int, now: Instant) -> Allowance:
     allowance = bucket.allowance
     earned = (now - bucket.since) * rate // SECOND
-    if earned:
-        bucket.since += earned * SECOND // rate
-        allowance.failures = min(allowance.failures + earned, most)
-        allowance.repeats = min(allowance.repeats + earned, most)
+    bucket.since += earned * SECOND // rate
+    allowance.failures = min(allowance.failures + earned, most)
+    allowance.repeats = min(allowance.repeats + earned, most)
     return allowance
