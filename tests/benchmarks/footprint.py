@@ -20,7 +20,7 @@ PARTS = {
     "sqlite3": "sqlite3",
     "nacl": "nacl.signing",
     "cbor2": "cbor2",
-    "paho and aiomqtt": "aiomqtt",
+    "paho": "paho.mqtt.client",
     "hot path": "demesh.wire.validate",
     "the rest of the daemon": (
         "demesh.cli.main, demesh.cli.run, demesh.node, demesh.runtime, demesh.observe.lines, "
