@@ -10,12 +10,14 @@ Its connections are reset: what the broker has not read by then was not sent.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
 import struct
 import sys
 import time
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,6 +45,7 @@ from demesh.wire.statements import decode_statement
 PATIENCE_S = 30.0
 HEARD_MAX = 512  # frames to replay
 AREAS = ("vote/+", "op/+", "tip/+", "card/+", "to/+/+")
+SIOCOUTQNSD = 0x894B  # of linux/sockios.h: what has not left, while SIOCOUTQ has what came as well
 KIND_AT = 11  # in a statement's frame
 
 
@@ -61,18 +64,15 @@ class Line:
         """For select."""
         return self._socket.fileno()
 
-    @property
-    def name(self) -> tuple[int, int]:
-        """Our port and the broker's."""
-        return self._socket.getsockname()[1], self._socket.getpeername()[1]
-
     def abort(self) -> int:
         """Hang up, throwing away what waits; bytes that the broker has not read."""
-        mine, broker = self.name
-        waiting = len(self._unsent) + _queued(mine, broker)[0] + _queued(broker, mine)[1]
+        mine, broker = self._socket.getsockname()[1], self._socket.getpeername()[1]
+        there = unread(broker, mine)  # first: what moves on meanwhile must not count twice
+        waiting = array("i", [0])
+        fcntl.ioctl(self._socket, SIOCOUTQNSD, waiting)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
-        return waiting
+        return there + waiting[0] + len(self._unsent)
 
     def say(self, packet: Packet, answer: type) -> Iterator[Packet]:
         """Send one packet, after what is under way; what has come when its answer has."""
@@ -119,14 +119,13 @@ class Line:
         return data
 
 
-def _queued(local: int, remote: int) -> tuple[int, int]:
-    """Bytes that one end of a connection has yet to send, and yet to read."""
+def unread(local: int, remote: int) -> int:
+    """Bytes that wait at this end of a connection to be read."""
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         near, far, _, queues = line.split()[1:5]
         if (int(near[-4:], 16), int(far[-4:], 16)) == (local, remote):
-            sending, reading = queues.split(":")
-            return int(sending, 16), int(reading, 16)
-    return 0, 0
+            return int(queues.partition(":")[2], 16)
+    return 0
 
 
 class Attacker:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from benchmarks import attack, boards, forgery
+from benchmarks import attack, attacker, boards, forgery
+from benchmarks.programs import Program, running_broker
 from demesh.broker.codec import Decoder, Publish
 from demesh.wire import identity
 from demesh.wire.frame import seal_statement, split
-from demesh.wire.kinds import Kind, Reject
+from demesh.wire.kinds import KIND_BYTES_MAX, Kind, Reject
 from demesh.wire.sealing import Sealer
 from demesh.wire.statements import decode_statement
 from demesh.wire.topics import Topics
@@ -129,3 +133,35 @@ def test_the_rows_of_a_flood_stand_beside_the_rest_of_its_own_run() -> None:
     assert rows["processor"].value == pytest.approx(50)
     assert rows["processor"].reference == pytest.approx(10)
     assert rows["verification"].value == pytest.approx(0.6)
+
+
+def test_what_the_other_end_has_not_read_was_not_sent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as near, server.accept()[0] as far:
+            near.sendall(bytes(1000))
+            far.recv(1, socket.MSG_PEEK)
+            mine = near.getsockname()[1]
+            assert attacker.unread(port, mine) == 1000
+            assert len(far.recv(400)) == 400
+            assert attacker.unread(port, mine) == 600
+            assert attacker.unread(mine, port) == 0
+
+
+def test_an_attacker_floods_on_demand_and_says_how_much_was_taken(
+    mesh: boards.Boards, tmp_path: Path
+) -> None:
+    genesis = str(mesh.folder / "genesis.cbor")
+    with running_broker("embedded", tmp_path) as (_, port):
+        command = [sys.executable, "-m", "benchmarks.attacker", str(port), genesis]
+        program = Program(command, tmp_path / "attacker.log", talks=True)
+        try:
+            assert program.ask("garbage 0 2").split()[:2] == ["0", "0"]
+            sent = size = 0
+            while not sent:
+                sent, size, _ = map(int, program.ask("forged 0 1").split())
+            assert size > sent * KIND_BYTES_MAX[Kind.VOTE] > 0
+            assert program.ask("rest 0 0")
+            assert program.ask("rest 0 0").split()[:2] == ["0", "0"]
+        finally:
+            program.stop()
