@@ -21,6 +21,10 @@ from demesh.wire.validate import Allowance, Validator, View
 # person's glance, shorter than what is worth telling again.
 FLOODED_FOR = 10 * SECOND
 
+# A daemon that ends says it itself, and its broker says it once more; then it takes a second at the
+# very least until it can go again.
+FAREWELL_EVERY = 1 * SECOND
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -78,6 +82,7 @@ class Admission:
         self._direct, self._budgets = direct, budgets
         self._awaits, self._stranger = awaits, stranger
         self._flooded: dict[tuple[str, bytes], Instant] = {}
+        self._farewells: dict[tuple[int, bytes], Instant] = {}  # when the next may be heard
 
     def flooded(self, now: Instant) -> list[tuple[str, bytes]]:
         """Places, as area and publisher, where there was too much a moment ago."""
@@ -85,49 +90,18 @@ class Admission:
         self._flooded = recent
         return sorted(recent)
 
-    def screen(self, received: Received, now: Instant) -> bool | Reject:
-        """All that can be said without a signature: is it worth queueing? False: it is my own.
-
-        Under a flood this is asked for every message, so it is quick, and takes nothing from any
-        budget; what passes is admitted, or not, when its turn comes.
-        """
-        place = self._place(received)
-        if not isinstance(place, _Place):
-            return place or False
-        area, member = place.area, place.member
-        lane = self._budgets.lane(received.broker, area, member.id, now)
-        if area == "gone":
-            return lane.repeats > 0 or self._too_much(place, now)
-        if area == "to":
-            # A seal costs less to try than a message to take in; so what it says decides at once.
-            opened = lane.failures > 0 or self._direct.open(member, received.payload)
-            return opened if isinstance(opened, Reject) else True
-        view = self._validator.peek(received.payload)
-        if isinstance(view, Reject):
-            return view
-        if not place.fits(view):
-            return Reject.TOPIC
-        if lane.failures > 0 or self._reserved(place, view, received.broker, now):
-            return True
-        return self._too_much(place, now)
-
     def admit(self, received: Received, now: Instant) -> Heard | Farewell | Own | Reject | None:
         """What a message is; None if there is nothing to it, being this device's own."""
         place = self._place(received)
         if not isinstance(place, _Place):
             return place
         area, member = place.area, place.member
-        lane = self._budgets.lane(received.broker, area, member.id, now)
         if area == "gone":
-            # It costs no signature, but what follows from it is work: as if it were said again.
-            if lane.repeats <= 0:
-                return self._too_much(place, now)
-            lane.repeats -= 1
-            return Farewell(member, received.payload)
+            return self._farewell(place, received, now)
         frame = received.payload if area != "to" else self._direct.open(member, received.payload)
         if isinstance(frame, Reject):
-            lane.failures -= 1
             return frame
+        lane = self._budgets.lane(received.broker, area, member.id, now)
         view = self._validator.check(frame, lane)
         if view is Reject.BUDGET:
             claimed = self._validator.peek(frame)
@@ -142,6 +116,14 @@ class Admission:
         if member.id == self._directory.me.id:
             return Own(frame)  # an op may be what my owner's tools say in my name
         return Heard(member, area, frame, view)
+
+    def _farewell(self, place: _Place, received: Received, now: Instant) -> Farewell | Reject:
+        """Nothing proves it, and much follows from it."""
+        source = received.broker, place.member.id
+        if now < self._farewells.get(source, now):
+            return self._too_much(place, now)
+        self._farewells[source] = now + FAREWELL_EVERY
+        return Farewell(place.member, received.payload)
 
     def _place(self, received: Received) -> _Place | Reject | None:
         """Whose topic it came on, and what for; None for what I published myself."""

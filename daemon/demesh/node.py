@@ -27,6 +27,7 @@ from demesh.news import Accused, Decided, Failed, Proposed, Told
 from demesh.passport import NodeIdentity, check_membership, self_portrait
 from demesh.past import past_of
 from demesh.ports import (
+    Admitted,
     Effect,
     Fetched,
     Input,
@@ -186,22 +187,22 @@ class Node:
             effects += self._acts(self.metering.channel(fact, self._time_s(now), now), now)
         return effects + self.tick(now)
 
-    def screen(self, received: Received, now: Instant) -> bool:
-        """Is a message worth being taken in? If not, it is counted."""
-        worth = self._admission.screen(received, now)
-        if isinstance(worth, Reject):
-            self._reject(worth)
-            return False
-        return worth
+    def admit(self, received: Received, now: Instant) -> Admitted | None:
+        """The input that a message is; if it is none, it is counted, unless it is my own."""
+        content = self._admission.admit(received, now)
+        if isinstance(content, Reject):
+            self._reject(content)
+            return None
+        return None if content is None else Admitted(received, content)
 
     def handle(self, given: Input, now: Instant) -> list[Effect]:
         """One input, all that follows from it."""
         match given:
             case Received():
-                admitted = self._admission.admit(given, now)
-                if isinstance(admitted, Reject):
-                    return self._reject(admitted)  # and nothing else: it was not worth a turn
-                effects = self._admitted(admitted, given.retained, now)
+                admitted = self.admit(given, now)
+                return [] if admitted is None else self.handle(admitted, now)
+            case Admitted(received, content):
+                effects = self._admitted(content, received.retained, now)
             case Linked(_, up):
                 effects = self._linked(now) if up else []
             case Measured(measurement):
@@ -250,17 +251,15 @@ class Node:
 
     # -- messages ---------------------------------------------------------------------------------
 
-    def _admitted(
-        self, admitted: Heard | Farewell | Own | None, retained: bool, now: Instant
-    ) -> list[Effect]:
-        match admitted:
+    def _admitted(self, content: object, retained: bool, now: Instant) -> list[Effect]:
+        match content:
             case Heard():
-                return self._heard(admitted, retained, now)
+                return self._heard(content, retained, now)
             case Farewell(member, payload):
-                return self._gone(member.id, payload, now)
+                return self._gone(member, payload, now)
             case Own(frame):
                 return self._own_op(frame, now)
-        return []
+        raise AssertionError(f"admitted: {content!r}")
 
     def _heard(self, heard: Heard, retained: bool, now: Instant) -> list[Effect]:
         member, view, frame = heard.member, heard.view, heard.frame
@@ -316,12 +315,10 @@ class Node:
             {code.name: count for code, count in self.metering.rejects.items()}
         )
 
-    def _gone(self, device: bytes, payload: bytes, now: Instant) -> list[Effect]:
-        if not self.presence.gone(device, payload):
+    def _gone(self, member: Member, payload: bytes, now: Instant) -> list[Effect]:
+        if not self.presence.gone(member.id, payload):
             return []
-        member = self.directory.member(device)
-        assert member is not None
-        effects = self._report.went(member) + self._acts(self.market.forget(device, now), now)
+        effects = self._report.went(member) + self._acts(self.market.forget(member.id, now), now)
         return effects + self._told(self.voting.gone(member, now), now)
 
     def _linked(self, now: Instant) -> list[Effect]:

@@ -33,6 +33,14 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A message that the node has let in; `content` is what it made of it."""
+
+    received: Received
+    content: object
+
+
+@dataclass(frozen=True, slots=True)
 class Linked:
     """The connection to a broker came up (subscriptions in place) or went down."""
 
@@ -98,7 +106,7 @@ class Stopping:
     """The daemon was asked to end; last messages may still be published."""
 
 
-Input = Received | Linked | Measured | Fetched | Sought | Stopping
+Input = Received | Admitted | Linked | Measured | Fetched | Sought | Stopping
 
 # -- effects: persist -----------------------------------------------------------------------------
 

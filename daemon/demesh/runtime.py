@@ -14,7 +14,8 @@ RT2  What is not urgent is durable within FLUSH_NS, or with the next urgent effe
 RT3  On SIGTERM and SIGINT the node hears `Stopping` once, its last effects are executed, what is
      queued leaves for at most DRAIN_S, and brokers see a clean DISCONNECT (no will). A second
      signal ends the process at once, which must be harmless, as SIGKILL is.
-RT4  What the node takes for worthless at first sight never enters the queue: transports ask it.
+RT4  A message enters the queue once the node has admitted it, signature and all: what others make
+     up never pushes out what is true.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ from demesh.ports import (
     MILLISECOND,
     SECOND,
     Actuate,
+    Admitted,
     Adopt,
     Device,
     Effect,
     Fetch,
     Input,
     Instant,
+    Json,
     Linked,
     Measured,
     Observe,
@@ -53,7 +56,6 @@ from demesh.storage.answers import answered
 from demesh.transport.client import Link
 from demesh.transport.inbox import Inbox
 from demesh.transport.mqtt import MqttTransport
-from demesh.transport.sieve import Screen
 
 # One sync serves so many inputs; more would keep the loop from its sockets for too long.
 TURN_MAX = 64
@@ -75,8 +77,8 @@ class NodePort(Protocol):
     def start(self, now: Instant) -> list[Effect]:
         """Begin."""
 
-    def screen(self, received: Received, now: Instant, /) -> bool:
-        """Is a message worth becoming an input?"""
+    def admit(self, received: Received, now: Instant, /) -> Admitted | None:
+        """The input that a message is, if any."""
 
     def handle(self, given: Input, now: Instant, /) -> list[Effect]:
         """React to an input."""
@@ -109,6 +111,10 @@ class TransportPort(Protocol):
     def dropped(self) -> int:
         """Publications given up so far."""
 
+    @property
+    def unread(self) -> int:
+        """Publications of others that were dropped unread so far."""
+
     def jobs(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         """What to run until cancelled, by name."""
 
@@ -120,14 +126,12 @@ class TransportPort(Protocol):
 
 
 Deliver = Callable[[Received | Linked], None]
-OpenTransport = Callable[[Link, Deliver, Callable[[str], None], Screen], TransportPort]
+OpenTransport = Callable[[Link, Deliver, Callable[[str], None]], TransportPort]
 
 
-def open_mqtt(
-    link: Link, deliver: Deliver, report: Callable[[str], None], screen: Screen
-) -> TransportPort:
+def open_mqtt(link: Link, deliver: Deliver, report: Callable[[str], None]) -> TransportPort:
     """The transport of the shipped daemon."""
-    return MqttTransport(link, deliver, report, random.Random(), screen)
+    return MqttTransport(link, deliver, report, random.Random())
 
 
 class Runtime:
@@ -148,7 +152,7 @@ class Runtime:
         self._transports: list[TransportPort] = []
         self._due: Instant | None = None  # the node's deadline after the last turn
         self._flush_at: Instant | None = None
-        self._dropped = (0, 0)
+        self._dropped = (0, 0, 0)
         self._complain_at: Instant = 0
         self._adopted = False  # a checkpoint: what is stored is not what the node knows
         self._stopped = False
@@ -191,8 +195,7 @@ class Runtime:
         effects = self._node.start(now)
         self._due = self._node.deadline()
         for link in self._links:
-            transport = self._open_transport(link, self._inbox.put, self._report, self._screen)
-            self._transports.append(transport)
+            self._transports.append(self._open_transport(link, self._arrived, self._report))
         self._execute(effects, now)
 
     async def _turns(self) -> None:
@@ -258,8 +261,12 @@ class Runtime:
         if effect.text:
             _log.info("%s", effect.text)
 
-    def _screen(self, received: Received) -> bool:
-        return self._node.screen(received, time.monotonic_ns())
+    def _arrived(self, item: Received | Linked) -> None:
+        """From a transport; a message waits only if the node lets it in (RT4)."""
+        if isinstance(item, Linked):
+            self._inbox.put(item)
+        elif admitted := self._node.admit(item, time.monotonic_ns()):
+            self._inbox.put(admitted)
 
     def _report(self, text: str) -> None:
         self._observe(Observe("runtime", text=text))
@@ -283,20 +290,28 @@ class Runtime:
             await asyncio.sleep(self._device.sample_ms * MILLISECOND / SECOND)
 
     def _watch(self) -> None:
-        """Say it when a queue overflowed, at most every COMPLAIN_NS."""
+        """Say what was dropped, by full queues or unread, at most every COMPLAIN_NS."""
         now = time.monotonic_ns()
-        dropped = (self._inbox.dropped, sum(t.dropped for t in self._transports))
-        if dropped != self._dropped and now >= self._complain_at:
-            self._complain_at = now + COMPLAIN_NS
-            incoming, outgoing = dropped[0] - self._dropped[0], dropped[1] - self._dropped[1]
-            self._dropped = dropped
-            self._observe(
-                Observe(
-                    "runtime",
-                    {"dropped_in": dropped[0], "dropped_out": dropped[1]},
-                    f"overloaded: dropped {incoming} incoming, {outgoing} outgoing messages",
-                )
-            )
+        dropped = (
+            self._inbox.dropped,
+            sum(t.dropped for t in self._transports),
+            sum(t.unread for t in self._transports),
+        )
+        if dropped == self._dropped or now < self._complain_at:
+            return
+        self._complain_at = now + COMPLAIN_NS
+        incoming, outgoing, unread = (
+            count - before for count, before in zip(dropped, self._dropped, strict=True)
+        )
+        self._dropped = dropped
+        said = []
+        if incoming or outgoing:
+            said.append(f"overloaded: dropped {incoming} incoming, {outgoing} outgoing messages")
+        if unread:
+            said.append(f"flood: {unread} messages that cannot be ours were dropped unread")
+        names = ("dropped_in", "dropped_out", "unread")
+        document: dict[str, Json] = dict(zip(names, dropped, strict=True))
+        self._observe(Observe("runtime", document, "; ".join(said)))
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -18,6 +18,7 @@ from demesh.ports import (
     MILLISECOND,
     SECOND,
     Actuate,
+    Admitted,
     Adopt,
     Device,
     Effect,
@@ -173,9 +174,10 @@ class Host:
         self._put(Linked(0, up))
 
     def _received(self, topic: str, payload: bytes, retained: bool) -> None:
-        received = Received(topic, payload, retained)
-        if self.node is not None and self.node.screen(received, self._heap.now - self._zero):
-            self._put(received)
+        if self.node is not None:
+            received = Received(topic, payload, retained)
+            if admitted := self.node.admit(received, self._heap.now - self._zero):
+                self._put(admitted)
 
     def _sample(self, life: int) -> None:
         if life != self._life:
@@ -187,7 +189,7 @@ class Host:
     def _put(self, item: Input) -> None:
         if self.node is None:
             return
-        (self._messages if isinstance(item, Received) else self._own).append(item)
+        (self._messages if isinstance(item, Admitted) else self._own).append(item)
         if not self._busy:
             self._timer.set(self._heap.now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from demesh.ports import Effect, Input, Instant, Persist, Publish, Received, StoreBlock
+from demesh.ports import Admitted, Effect, Input, Instant, Persist, Publish, Received, StoreBlock
 from demesh_sim.checkers import PROPOSAL, open_frame, proposed_digest, stored_digest
 from demesh_sim.memory_store import MemoryStore
 from demesh_sim.witness import Witness
@@ -47,6 +47,8 @@ class Trace(Witness):
 
     def _add(self, item: Input | Effect) -> None:
         # Messages are nearly all there is, so they do not go through repr.
+        if isinstance(item, Admitted):
+            item = item.received
         if isinstance(item, Received | Publish):
             self._hash.update(item.topic.encode())
             self._hash.update(item.payload)

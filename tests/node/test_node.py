@@ -340,7 +340,7 @@ def test_a_farewell_of_an_earlier_boot_does_not_count() -> None:
     node.handle(sealed(1, 0, pen.seal(Want(9, 0))), 0)
     node.handle(Received(topic(1, "gone"), b"4"), 0)
     assert node.presence.is_up(BARE.ids[1])
-    node.handle(Received(topic(1, "gone"), b"5"), 0)
+    node.handle(Received(topic(1, "gone"), b"5"), SECOND)
     assert not node.presence.is_up(BARE.ids[1])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from demesh.observe.projection import Projection
 from demesh.ports import (
     Actuate,
+    Admitted,
     Effect,
     Input,
     Instant,
@@ -43,10 +44,12 @@ class ScriptedNode:
     def start(self, now: Instant) -> list[Effect]:
         return self.first
 
-    def screen(self, received: Received, now: Instant) -> bool:
-        return True
+    def admit(self, received: Received, now: Instant) -> Admitted | None:
+        return Admitted(received, received)
 
     def handle(self, item: Input, now: Instant) -> list[Effect]:
+        if isinstance(item, Admitted):
+            item = item.received
         self.inputs.append(item)
         return self.on(item)
 
@@ -126,7 +129,7 @@ class RecordingTransport:
         self, record: Record, link: Link, deliver: Callable[[Received | Linked], None]
     ) -> None:
         self.record, self.link, self.deliver = record, link, deliver
-        self.dropped = 0
+        self.dropped = self.unread = 0
         self.failure: Exception | None = None
         self.stopped = False
         self.cancelled = False
@@ -178,7 +181,6 @@ class Shell:
         link: Link,
         deliver: Callable[[Received | Linked], None],
         report: Callable[[str], None],
-        screen: Callable[[Received], bool],
     ) -> RecordingTransport:
         self.transports.append(RecordingTransport(self.record, link, deliver))
         return self.transports[-1]

@@ -313,3 +313,18 @@ async def test_overflow_is_told_with_how_much_was_dropped(
 
     await shell.run(scenario)
     assert "dropped 0 incoming, 12 outgoing" in caplog.text
+
+
+async def test_a_flood_that_nobody_read_is_told_with_its_size(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    shell = Shell()
+
+    async def scenario() -> None:
+        shell.transports[0].unread = 7
+        await until(lambda: bool(shell.named("publish")))
+
+    await shell.run(scenario)
+    assert "flood: 7 messages that cannot be ours were dropped unread" in caplog.text
+    assert "overloaded" not in caplog.text

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from demesh.ports import Input, Linked, Measured, Measurement, Publish, Received, Stopping
+from demesh.ports import Admitted, Input, Linked, Measured, Measurement, Publish, Received, Stopping
 from demesh.transport.inbox import Inbox
 from demesh.transport.outbox import ATTEMPTS_MAX, WINDOW, Outbox, Parcel
 
 
-def message(number: int, size: int = 1) -> Received:
-    return Received("t", bytes([number]) * size)
+def message(number: int, size: int = 1) -> Admitted:
+    return Admitted(Received("t", bytes([number]) * size), "whatever it is")
 
 
 def test_inputs_come_out_our_own_first_and_messages_in_order() -> None:

@@ -83,6 +83,7 @@ def _open(path: Path, config: Config, factory: OpenDriver) -> Runtime:
         username=broker.username,
         password=password,
         wait_s=broker.wait_s,
+        least_qos=1,
     )
     projection = Projection(node.me.name, node.topics.observation(""))
     return Runtime(node, store, device, projection, (link,))

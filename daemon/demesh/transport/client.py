@@ -19,14 +19,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from paho.mqtt.client import MQTTMessage, error_string
+from paho.mqtt.client import error_string
 from paho.mqtt.reasoncodes import ReasonCode
 
 from demesh.errors import ConfigError
 from demesh.ports import Received
 from demesh.transport.outbox import Outbox, Parcel
 from demesh.transport.pipe import Pipe, PipedClient
-from demesh.transport.sieve import Screen, Sieve
+from demesh.transport.sieve import Sieve
 
 # Without it, Nagle against delayed acknowledgements makes a QoS 1 round trip 44 ms instead of 1.
 # asyncio sets it by itself.
@@ -71,6 +71,7 @@ class Link:
     password: str | None = None
     wait_s: int = 30
     broker: int = 0
+    least_qos: int = 0  # publications delivered below it are dropped unread
 
 
 class Refused(ConnectionError):
@@ -89,14 +90,12 @@ class Connection(asyncio.BufferedProtocol):
         link: Link,
         outbox: Outbox,
         deliver: Callable[[Received], None],
-        screen: Screen | None = None,
     ) -> None:
-        self._link, self._outbox, self._deliver = link, outbox, deliver
-        self._sieve = Sieve(screen, link.broker) if screen is not None else None
+        self._link, self._outbox = link, outbox
+        self._sieve = Sieve(deliver, link.least_qos, link.broker)
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._answers: asyncio.Queue[list[ReasonCode] | Exception] = asyncio.Queue()
-        self._arrived: list[MQTTMessage] = []
         self._under_way: dict[int, Parcel] = {}
         self._heard = 0.0  # the latest acknowledgement, or since when the first is waited for
         self._open, self._ready, self._scheduled = True, False, False
@@ -110,9 +109,13 @@ class Connection(asyncio.BufferedProtocol):
             paho.will_set(*link.will, qos=1)
         paho.on_connect = lambda _, __, ___, reason, ____: self._answers.put_nowait([reason])
         paho.on_subscribe = lambda _, __, ___, granted, ____: self._answers.put_nowait(granted)
-        paho.on_message = lambda _, __, message: self._arrived.append(message)
         paho.on_publish = lambda _, __, packet_id, ___, ____: self._acknowledged(packet_id)
         paho.on_socket_register_write = lambda _, __, ___: self.wake()
+
+    @property
+    def unread(self) -> int:
+        """Publications dropped without a look at them."""
+        return self._sieve.unread
 
     def wake(self) -> None:
         """Something is to be sent: it leaves with all else that comes up in this turn."""
@@ -202,22 +205,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read(self) -> None:
         self._scheduled = True  # what paho answers leaves below: another turn for it costs 10 us
-        if self._sieve is not None:
-            self._came, answers = self._sieve.feed(self._came)
-            self._pipe.unsent += answers
-            self._unanswered += len(answers) // 4  # bytes of a PUBACK
-        self._pipe.fill(self._came)
+        others, answers = self._sieve.feed(self._came)
+        self._pipe.unsent += answers
+        self._unanswered += len(answers) // 4  # bytes of a PUBACK
+        self._pipe.fill(others)
         try:
             while self._pipe.readable:
                 if code := self._paho.loop_read():
                     raise ConnectionError(error_string(code))
-            arrived = [(m.topic, bytes(m.payload), m.retain) for m in self._arrived]
         except (LookupError, ValueError, struct.error) as error:
             raise ConnectionError(f"the broker sent what is not MQTT: {error}") from error
-        self._arrived.clear()
-        for topic, payload, retained in arrived:
-            self._deliver(Received(topic, payload, retained, self._link.broker))
-        self._unanswered = self._unanswered + len(arrived) if self._pipe.paused else 0
+        if not self._pipe.paused:
+            self._unanswered = 0
         if self._unanswered > UNANSWERED_MAX:
             raise ConnectionError("the broker does not read")
         self._write()
@@ -266,15 +265,11 @@ async def connected(
     link: Link,
     outbox: Outbox,
     deliver: Callable[[Received], None],
-    screen: Screen | None = None,
 ) -> AsyncIterator[Connection]:
-    """A connection with its subscriptions in place, which empties `outbox`; raises OSError.
-
-    With a screen, only publications at QoS 1 are delivered, and of them what it takes for worth it.
-    """
+    """A connection with its subscriptions in place, which empties `outbox`; raises OSError."""
     async with asyncio.timeout(REQUEST_S):
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(link, outbox, deliver, screen),
+            lambda: Connection(link, outbox, deliver),
             link.host,
             link.port,
             happy_eyeballs_delay=NEXT_ADDRESS_S,

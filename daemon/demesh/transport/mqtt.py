@@ -16,7 +16,6 @@ from demesh.errors import TemporaryError
 from demesh.ports import Linked, Publish, Received
 from demesh.transport.client import Connection, Link, Refused, check_login, connected, reason_of
 from demesh.transport.outbox import Outbox
-from demesh.transport.sieve import Screen
 
 # A broker restarts in about a second: try soon, then spare radio and broker. Half of it is jitter,
 # or a street of boards comes back in one instant.
@@ -37,13 +36,12 @@ class MqttTransport:
         deliver: Callable[[Received | Linked], None],
         report: Callable[[str], None],
         randomness: random.Random,
-        screen: Screen | None = None,
     ) -> None:
         self._link, self._deliver, self._report = link, deliver, report
-        self._screen = screen
         self._random = randomness
         self._outbox = Outbox()
         self._connection: Connection | None = None
+        self._unread = 0  # by connections that have ended
         self._was_up = False
         self._stopping = False
         self._complaint = ""
@@ -52,6 +50,11 @@ class MqttTransport:
     def dropped(self) -> int:
         """Publications given up so far: overflow, or refused again and again."""
         return self._outbox.dropped
+
+    @property
+    def unread(self) -> int:
+        """Publications of others that were dropped unread so far."""
+        return self._unread + (self._connection.unread if self._connection else 0)
 
     def jobs(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         """What to run, by name, until cancelled; raises TemporaryError, ConfigError."""
@@ -75,9 +78,7 @@ class MqttTransport:
         while not self._stopping:
             begun = clock()
             try:
-                async with connected(
-                    self._link, self._outbox, self._deliver, self._screen
-                ) as connection:
+                async with connected(self._link, self._outbox, self._deliver) as connection:
                     self._up(connection)
                     await connection.ended()
             except OSError as error:
@@ -110,5 +111,6 @@ class MqttTransport:
 
     def _down(self) -> None:
         if self._connection is not None:
+            self._unread += self._connection.unread
             self._connection = None
             self._deliver(Linked(self._link.broker, up=False))

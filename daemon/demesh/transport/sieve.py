@@ -1,13 +1,14 @@
-"""Takes out of what a broker sends the publications that are not worth anything more.
+"""Takes the publications out of what a broker sends, and leaves the rest to the MQTT client.
 
 Theory of operation. A broker without passwords, or a captured one, hands over whatever anybody
 publishes, faster than a client library takes it apart: at 60 us and more a message, some 10,000 a
-second are all a core can do, and what matters waits behind them. So publications are looked at
-while they still are bytes, for a microsecond or two, and what nobody wants ends here: it is
-acknowledged, if it asks for that, and never becomes an object. All else passes as it came.
+second are all a core can do, and what matters waits behind them. So publications are read here, in
+a microsecond or two, and given away at once; who takes them judges them before they wait anywhere.
+They are acknowledged whatever becomes of them: a message twice helps nobody.
 
-What we subscribe to is published and delivered at QoS 1 (R-WIRE-4). So what comes at QoS 0 is none
-of ours and is dropped unread; a publication longer than any frame is dropped while it streams in.
+What is published and subscribed to at QoS 1 is delivered at QoS 1 (R-WIRE-4). So what comes below
+`least_qos` is none of ours and is dropped unread; what is longer than any frame is dropped while it
+streams in.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from demesh.ports import Received
-
-Screen = Callable[[Received], bool]
-"""Is this message worth being taken in?"""
 
 # The largest sealed frame with its topic, twice: what is longer is never held in memory.
 PACKET_BYTES_MAX = 128 * 1024
@@ -29,66 +27,66 @@ _PUBACK = b"\x40\x02"
 class Sieve:
     """One connection's packets, before the MQTT client sees them."""
 
-    def __init__(self, screen: Screen, broker: int) -> None:
-        self._screen, self._broker = screen, broker
+    def __init__(
+        self, deliver: Callable[[Received], None], least_qos: int = 0, broker: int = 0
+    ) -> None:
+        self._deliver, self._least_qos, self._broker = deliver, least_qos, broker
         self._rest = b""  # of a packet that has not arrived as a whole
         self._skip = 0  # bytes of a dropped packet that are still to come
         self.unread = 0  # publications dropped without a look at them
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
-        """What passes, and what to answer to the broker; raises ConnectionError."""
+        """What is left for the client, and what to answer; raises ConnectionError."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             data = data[skipped:]
         data = self._rest + data
-        size, at, passed = len(data), 0, 0
-        kept: list[bytes] = []
+        size, at, left = len(data), 0, 0
+        others: list[bytes] = []
         answers: list[bytes] = []
         while (head := _head(data, at, size)) is not None:
             body, end = head
             first = data[at]
             if first >> 4 != _PUBLISH:
-                _check_length(end - at)
                 if end > size:
+                    _check_length(end - at)
                     break
                 at = end
                 continue
-            if first & 6:
-                if end > size and end - at <= PACKET_BYTES_MAX:
-                    break
-                worth, answer = self._publication(data, first, body, end)
-                if worth is None:
+            if first >> 1 & 3 < self._least_qos:
+                self.unread += 1
+            elif end > size and end - at <= PACKET_BYTES_MAX:
+                break
+            else:
+                answer = self._publication(data, first, body, end)
+                if answer is None:
                     break
                 answers.append(answer)
-            else:
-                self.unread += 1
-                worth = False
-            if not worth:
-                kept.append(data[passed:at])
-                passed = end
-            at = end
+            others.append(data[left:at])
+            at = left = end
         self._skip += max(0, at - size)
-        kept.append(data[passed:at])
+        others.append(data[left:at])
         self._rest = data[at:]
-        return b"".join(kept), b"".join(answers)
+        return b"".join(others), b"".join(answers)
 
-    def _publication(
-        self, data: bytes, first: int, body: int, end: int
-    ) -> tuple[bool | None, bytes]:
-        """(Is it worth passing on, what to answer if not); None: too little is there to say."""
-        payload = body + 4 + int.from_bytes(data[body : body + 2], "big")
+    def _publication(self, data: bytes, first: int, body: int, end: int) -> bytes | None:
+        """Deliver it, if it is not too long; what to answer, None if too little is there to say."""
+        qos = first >> 1 & 3
+        if qos > 1:
+            raise ConnectionError("the broker sent a publication at a QoS nobody asked for")
+        topic_end = body + 2 + int.from_bytes(data[body : body + 2], "big")
+        payload = topic_end + 2 * qos
         if payload > end:
             raise ConnectionError("the broker sent what is not MQTT: a topic beyond its packet")
         if payload > len(data):
-            return None, b""
-        answer = _PUBACK + data[payload - 2 : payload]
+            return None
         if end - body > PACKET_BYTES_MAX:
             self.unread += 1
-            return False, answer
-        topic = data[body + 2 : payload - 2].decode("utf-8", "replace")
-        message = Received(topic, data[payload:end], bool(first & 1), self._broker)
-        return (True, b"") if self._screen(message) else (False, answer)
+        else:
+            topic = data[body + 2 : topic_end].decode("utf-8", "replace")
+            self._deliver(Received(topic, data[payload:end], bool(first & 1), self._broker))
+        return _PUBACK + data[topic_end:payload] if qos else b""
 
 
 def _head(data: bytes, at: int, size: int) -> tuple[int, int] | None:
