@@ -160,11 +160,14 @@ class Attacker:
                 self._order(*line.split())
             if self._ear in ready:
                 self._hear(self._ear.take())
-            for gun in self._guns:
-                if gun in ready:
-                    gun.drain()
-                if gun in open_ and self._volleys:
-                    self._fire(gun)
+            for place, gun in enumerate(self._guns):
+                try:
+                    if gun in ready:
+                        gun.drain()
+                    if gun in open_ and self._volleys:
+                        self._fire(gun)
+                except ConnectionError:  # thrown out: come back and go on
+                    self._guns[place] = Line(self._port, f"gun-{place}")
 
     def _order(self, flood: str, qos: str, lines: str) -> None:
         """End what goes on, tell what it was, go on with this."""

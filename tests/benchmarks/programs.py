@@ -66,9 +66,12 @@ class Program:
         """What it answers; raises RuntimeError if it has ended."""
         pipe_in, pipe_out = self._process.stdin, self._process.stdout
         assert pipe_in is not None and pipe_out is not None, "it does not talk"
-        pipe_in.write(f"{line}\n".encode())
-        pipe_in.flush()
-        answer = pipe_out.readline()
+        try:
+            pipe_in.write(f"{line}\n".encode())
+            pipe_in.flush()
+            answer = pipe_out.readline()
+        except BrokenPipeError:
+            answer = b""
         if not answer:
             self._process.wait(END_S)
             self.check()
