@@ -1,4 +1,4 @@
-"""Sealed frames: what one device says to another, closed to everybody else (R-SEA-1..3).
+"""Sealed frames: what one device says to another, closed to everybody else (R-SEA-1).
 
     sealed  D0 83 40 {1: -65539, 4: kid, 5: nonce, -65538: [version, tag]} bstr(box)
 
@@ -45,7 +45,7 @@ class Sealer:
     def seal(self, peer: bytes, frame: bytes) -> bytes:
         """A frame, for this peer only."""
         self._sealed += 1
-        # Never the same twice for two devices: the boot counter is durable before its first use.
+        # R-SEA-2: never the same twice, for the boot counter is durable before its first use.
         said = self._kid + self._boot.to_bytes(8, "big") + self._sealed.to_bytes(8, "big")
         nonce = hashlib.blake2b(said, digest_size=NONCE_BYTES).digest()
         box = self._box(peer).encrypt(frame, nonce).ciphertext
@@ -53,7 +53,7 @@ class Sealer:
         return start + bstr(box)
 
     def open(self, peer: bytes, sealed: bytes) -> bytes | Reject:
-        """The frame in what this peer sealed for us; SIZE, VERSION, MESH or SEAL."""
+        """The frame in what this peer sealed for us; SIZE, VERSION, MESH or SEAL (R-SEA-3)."""
         if not 0 < len(sealed) <= SEALED_BYTES_MAX:
             return Reject.SIZE
         start = SEALED + device_id(peer) + NONCE_HEAD
