@@ -71,6 +71,15 @@ def test_a_message_longer_than_any_frame_is_never_held_in_memory(step: int) -> N
     assert desk.delivered
 
 
+@pytest.mark.parametrize("step", [1_000, 10**6])
+def test_another_packet_that_is_too_long_ends_the_connection_however_it_arrives(step: int) -> None:
+    long = b"\x90\xff\xff\x08" + bytes(0x8_0000)
+    sieve = Sieve(lambda _: None)
+    with pytest.raises(ConnectionError, match="a packet of"):
+        for at in range(0, len(long), step):
+            sieve.feed(long[at : at + step])
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [

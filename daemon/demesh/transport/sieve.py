@@ -49,8 +49,8 @@ class Sieve:
             body, end = head
             first = data[at]
             if first >> 4 != _PUBLISH:
+                _check_length(end - at)
                 if end > size:
-                    _check_length(end - at)
                     break
                 at = end
                 continue
