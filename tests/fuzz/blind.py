@@ -79,7 +79,9 @@ def _inputs(name: str, target: Target, seed: int) -> Iterator[bytes]:
     yield from list(pool)
     stays = len(pool)
     while True:
-        data = target.mutate(dice, pool[pick(dice, len(pool))], pool)[: target.bytes_max]
+        # Half of them of good inputs: what coverage chose is short, and mostly refused early.
+        source = target.seeds if dice.random() < 0.5 else pool
+        data = target.mutate(dice, source[pick(dice, len(source))], pool)[: target.bytes_max]
         if dice.random() < 0.1:  # so that changes add up
             if len(pool) < stays + POOL_MAX:
                 pool.append(data)
