@@ -35,11 +35,13 @@ from demesh.broker.codec import (
     Unsubscribe,
     encode,
 )
+from demesh.wire._reference import read_envelope
 from demesh.wire.frame import split
 from demesh.wire.identity import text
-from demesh.wire.kinds import Kind
+from demesh.wire.kinds import Kind, Reject
 from demesh.wire.messages import Genesis
 from demesh.wire.schema import decode
+from demesh.wire.sealing import SEALED
 from demesh.wire.statements import decode_statement
 
 PATIENCE_S = 30.0
@@ -158,6 +160,7 @@ class Attacker:
                 if not line:
                     return
                 self._order(*line.split())
+                continue  # what was ready was read, or is gone
             if self._ear in ready:
                 self._hear(self._ear.take())
             for place, gun in enumerate(self._guns):
@@ -231,12 +234,15 @@ class Attacker:
 
     def _hear(self, packets: Iterator[Packet]) -> None:
         for packet in packets:
-            if not isinstance(packet, Publish):
-                continue
-            if self._flood == "rest":
-                self._heard.append((packet.topic, packet.payload))
-            if "/vote/" in packet.topic:
-                self._look(packet.payload)
+            if isinstance(packet, Publish) and not self._junk(packet.payload):
+                if self._flood == "rest":
+                    self._heard.append((packet.topic, packet.payload))
+                if "/vote/" in packet.topic:
+                    self._look(packet.payload)
+
+    def _junk(self, payload: bytes) -> bool:
+        """What is left of its own floods."""
+        return isinstance(read_envelope(payload), Reject) and not payload.startswith(SEALED)
 
     def _look(self, frame: bytes) -> None:
         """At a real vote or proposal, for what the forged ones shall look like."""
