@@ -24,10 +24,12 @@ class Letters:
         self._keys = {identity.device_id(bytes(key.verify_key)): key for key in device_keys}
 
     def opened(self, sender: bytes, message: Publish) -> Publish:
-        """The message as its receiver sees it."""
+        """The message as its receiver sees it, if that is one of the boards."""
         if not message.payload.startswith(SEALED):
             return message
         receiver = identity.parse(message.topic.split("/")[-2])
+        if receiver not in self._keys:
+            return message
         _, headers, box = cbor2.load(BytesIO(message.payload[1:]))
         public = self._keys[receiver].verify_key.to_curve25519_public_key()
         private = self._keys[sender].to_curve25519_private_key()
