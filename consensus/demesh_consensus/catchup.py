@@ -1,7 +1,8 @@
 """How a mesh stays together when messages were missed: tip, standstill and backfill.
 
     R-CON-8   standstill  with work and no finalization for Ts: say the tip, the certificates and
-                          my votes above it again; x 1.5 with jitter, capped; not what was heard.
+                          my votes above it again; x 1.5 with jitter, capped; not what was heard;
+                          while messages are lost in a flood, after D each time.
                           Who repeats a vote in a view that I left is given its certificates
     R-CON-9   tip         one scribe (the block's leader) publishes a finalization; the others only
                           if it is unheard after a random delay; then a beacon at Ts x 2^k,
@@ -50,6 +51,7 @@ class Catchup:
         "_helped_at",
         "_hinted_at",
         "_hints",
+        "_lossy_until",
         "_me",
         "_repeats",
         "_said_at",
@@ -75,6 +77,7 @@ class Catchup:
         self._still_due: Instant | None = None
         self._still_since = 0
         self._still_step = 0
+        self._lossy_until: Instant = -STILL_DELAYS * delay_min
         self._stuck = 0
         self._helped_at: Instant = -STILL_DELAYS * delay_min
         self._stuck_due: Instant | None = None
@@ -151,17 +154,28 @@ class Catchup:
         if not standing:
             self._still_due, self._still_step = None, 0
             return None
-        wait = STILL_DELAYS * self._delay_min
+        wait = self._still_wait(now)
         if self._still_due is None:
             self._still_since = now
             self._still_due = now + wait + self._jitter(b"still", wait // 2)
         if now < self._still_due:
             return None
-        self._still_step = min(self._still_step + 1, STILL_STEPS_MAX)
+        growing = now >= self._lossy_until
+        self._still_step = min(self._still_step + 1, STILL_STEPS_MAX) if growing else 0
         for _ in range(self._still_step):
             wait = wait * 3 // 2
         self._still_due = now + wait + self._jitter(b"still", wait // 2)
         return now - self._still_since
+
+    def lossy(self, now: Instant) -> None:
+        """Messages are being lost in a flood: saying them again soon is all that helps."""
+        self._lossy_until = now + STILL_DELAYS * self._delay_min
+        if self._still_due is not None:
+            wait = self._still_wait(now)
+            self._still_due = min(self._still_due, now + wait + self._jitter(b"still", wait // 2))
+
+    def _still_wait(self, now: Instant) -> Instant:
+        return (1 if now < self._lossy_until else STILL_DELAYS) * self._delay_min
 
     def stuck(self, view: int, now: Instant, delay: Instant) -> None:
         """Somebody says again what it said in a view that I have left: it lacks a certificate."""

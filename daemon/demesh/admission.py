@@ -25,6 +25,10 @@ FLOODED_FOR = 10 * SECOND
 # very least until it can go again.
 FAREWELL_EVERY = 1 * SECOND
 
+# Rejected messages in a second that are a flood: brokers then drop true ones with the others. An
+# honest mesh has a handful, after a restart; a flood has thousands.
+WASTED_MAX = 200
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -77,10 +81,12 @@ class Admission:
         budgets: Budgets,
         awaits: Callable[[View], bool],
         stranger: Callable[[bytes, Received], None],
+        losing: Callable[[Instant], None],
     ) -> None:
         self._topics, self._directory, self._validator = topics, directory, validator
         self._direct, self._budgets = direct, budgets
-        self._awaits, self._stranger = awaits, stranger
+        self._awaits, self._stranger, self._losing = awaits, stranger, losing
+        self._wasted, self._second_ends = 0, 0
         self._flooded: dict[tuple[str, bytes], Instant] = {}
         self._farewells: dict[tuple[int, bytes], Instant] = {}  # when the next may be heard
 
@@ -92,6 +98,19 @@ class Admission:
 
     def admit(self, received: Received, now: Instant) -> Heard | Farewell | Own | Reject | None:
         """What a message is; None if there is nothing to it, being this device's own."""
+        content = self._content(received, now)
+        if isinstance(content, Reject):
+            self._waste(now)
+        return content
+
+    def _waste(self, now: Instant) -> None:
+        if now >= self._second_ends:
+            self._wasted, self._second_ends = 0, now + SECOND
+        self._wasted += 1
+        if self._wasted == WASTED_MAX:
+            self._losing(now)
+
+    def _content(self, received: Received, now: Instant) -> Heard | Farewell | Own | Reject | None:
         place = self._place(received)
         if not isinstance(place, _Place):
             return place

@@ -136,6 +136,7 @@ class Node:
             Budgets(self._validator, settings.verify_ns, now),
             self.voting.awaits,
             self._cards.keep,
+            self.voting.losing,
         )
         self._carded = self._card_says()
         self._revision = 0

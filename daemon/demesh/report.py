@@ -181,7 +181,9 @@ class Report:
         return [_line(f"{member.name} of {member.owner_name} is gone")]
 
     def standing_still(self, since_ns: int) -> list[Effect]:
-        """Work waits and nothing is decided."""
+        """Work waits and nothing is decided; of less than a second nobody needs to know."""
+        if since_ns < SECOND:
+            return []
         voters, have = self._voting.core.voters, self._have()
         if have < voters.quorum:
             return [_line(self._no_quorum(have))]

@@ -158,6 +158,10 @@ class Voting:
         self.core.catchup.start(self.core.tip.certificate, now)
         return self.tick(now)
 
+    def losing(self, now: Instant) -> None:
+        """A flood: some of what others say does not reach me, nor some of mine them."""
+        self.core.catchup.lossy(now)
+
     def gone(self, member: Member, now: Instant) -> list[Effect | Told]:
         """A device's connection ended, as far as a broker knows."""
         if member.voter is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from consensus.cluster import MS, SECOND, Cluster, vote
 from consensus.test_simplex import (
@@ -44,6 +45,35 @@ def test_every_voter_repeats_a_proposal_again_and_again_however_long_it_takes() 
                     catchup.repeated()
                 now += SECOND
             assert any(turns[50:])
+
+
+def repeats(catchup: Catchup, until: int, lossy: bool) -> list[int]:
+    """When it repeats, in ms, asked every 10 ms."""
+    times = []
+    for now in range(0, until, 10 * MS):
+        if lossy and now % SECOND == 0:
+            catchup.lossy(now)
+        if catchup.standing_for(True, now) is not None:
+            times.append(now // MS)
+    return times
+
+
+def test_while_messages_are_lost_a_voter_repeats_after_d_each_time_and_later_rests_again() -> None:
+    calm = repeats(Catchup(FOUR, 0, b"s", 250 * MS), 30 * SECOND, lossy=False)
+    catchup = Catchup(FOUR, 0, b"s", 250 * MS)
+    flood = repeats(catchup, 10 * SECOND, lossy=True)
+    assert calm[0] >= 2000 and len(calm) <= 5
+    pauses = [b - a for a, b in pairwise([0, *flood])]
+    assert all(250 <= pause <= 390 for pause in pauses)
+    after = [now for now in range(10, 60) if catchup.standing_for(True, now * SECOND) is not None]
+    assert len(after) <= 8
+
+
+def test_a_flood_brings_forward_what_was_put_off() -> None:
+    catchup = Catchup(FOUR, 0, b"s", 250 * MS)
+    assert catchup.standing_for(True, 0) is None
+    catchup.lossy(100 * MS)
+    assert catchup.standing_for(True, 480 * MS) is not None
 
 
 def test_certificates_heard_are_forgotten_once_final() -> None:
