@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 INPUTS_MAX = 400_000
 SEED = 1
 
+ENVELOPE = "daemon/demesh/wire/_envelope.py"
 REFERENCE, HOTPATH = "daemon/demesh/wire/_reference.py", "daemon/demesh/wire/_hotpath.pyx"
 WALKER, SCHEMA = "daemon/demesh/wire/_walker.py", "daemon/demesh/wire/schema.py"
 IDENTITY, STATEMENTS = "daemon/demesh/wire/identity.py", "daemon/demesh/wire/statements.py"
@@ -47,7 +48,7 @@ KEY_TWICE_C = (
     "order == 0 and low_size < high_size",
     "order == 0 and low_size <= high_size",
 )
-LONG_FIELD = (REFERENCE, "if value < (24 if size == 1 else 1 << (4 * size)):", "if value < 0:")
+LONG_FIELD = (ENVELOPE, "if value < (24 if size == 1 else 1 << (4 * size)):", "if value < 0:")
 
 MUTANTS = (
     _of("a long head, pure", "walker", LONG_HEAD),
@@ -57,7 +58,7 @@ MUTANTS = (
     _of("an end of text unread, compiled", "walker", (HOTPATH, "if more > end - at or", "if")),
     _of("a long field, pure", "envelope", LONG_FIELD),
     _of("a long field, both", "envelope", LONG_FIELD, LONG_HEAD_C),
-    _of("bytes after the frame, pure", "envelope", (REFERENCE, "    outer.finish()\n", "")),
+    _of("bytes after the frame, pure", "envelope", (ENVELOPE, "    outer.finish()\n", "")),
     _of(
         "a window of 65, pure",
         "validator",
