@@ -163,6 +163,12 @@ class Follower(ABC):
         statement = certificate.statement
         if statement.epoch != self.voters.epoch:
             return self._foreign(certificate, now, live)
+        mine = self.tip.certificate
+        if statement.view < self.tip.view or (mine and statement == mine.statement):
+            # It proves nothing that is not known here; so replaying it makes nobody verify it.
+            if live and statement.kind is FINALIZE:
+                self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
+            return self._advance(now)
         if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]
         if live and statement.view > self.tip.view:

@@ -13,7 +13,7 @@ from demesh.direct import Direct
 from demesh.membership.directory import Directory, Member
 from demesh.ports import SECOND, Instant, Received
 from demesh.wire.budget import Budgets
-from demesh.wire.kinds import Reject
+from demesh.wire.kinds import FIRST_SIGNAL, Reject
 from demesh.wire.topics import KINDS_OF_AREA, RELAYED, Topics
 from demesh.wire.validate import Allowance, Validator, View
 
@@ -38,6 +38,8 @@ class Heard:
     area: str
     frame: bytes
     view: View
+    lane: Allowance
+    again: bool  # these very bytes were verified before, which is paid for
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class Admission:
         if isinstance(frame, Reject):
             return frame
         lane = self._budgets.lane(received.broker, area, member.id, now)
+        repeats = lane.repeats
         view = self._validator.check(frame, lane)
         if view is Reject.BUDGET:
             claimed = self._validator.peek(frame)
@@ -134,7 +137,13 @@ class Admission:
             return Reject.TOPIC
         if member.id == self._directory.me.id:
             return Own(frame)  # an op may be what my owner's tools say in my name
-        return Heard(member, area, frame, view)
+        return Heard(member, area, frame, view, lane, again=lane.repeats < repeats)
+
+    def stale(self, heard: Heard) -> None:
+        """What is true and long past anybody can say again: its place pays, not its signer."""
+        if heard.view.kind < FIRST_SIGNAL and not heard.again:
+            heard.lane.failures -= 1
+            self._validator.charge(heard.view.sender, -1)
 
     def _farewell(self, place: _Place, received: Received, now: Instant) -> Farewell | Reject:
         """Nothing proves it, and much follows from it."""

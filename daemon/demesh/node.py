@@ -255,7 +255,11 @@ class Node:
     def _admitted(self, content: object, retained: bool, now: Instant) -> list[Effect]:
         match content:
             case Heard():
-                return self._heard(content, retained, now)
+                before = self.rejects["STALE"]
+                effects = self._heard(content, retained, now)
+                if self.rejects["STALE"] > before:
+                    self._admission.stale(content)
+                return effects
             case Farewell(member, payload):
                 return self._gone(member, payload, now)
             case Own(frame):

@@ -87,6 +87,23 @@ def test_certificates_heard_are_forgotten_once_final() -> None:
     assert len(core.catchup._heard) <= 1
 
 
+def test_a_certificate_of_the_past_is_not_verified_again_by_whoever_it_is_replayed() -> None:
+    core, parent = voter(None), None
+    for view in range(1, 4):
+        block = block_of(view, parent=parent)
+        core.receive_proposal(proposal_of(block), view)
+        core.receive_certificate(certificate(FINALIZE, view, digest_of(block)), view)
+        parent = block
+    assert parent is not None
+    for view, digest in ((2, b"x" * 32), (3, digest_of(parent))):
+        good = certificate(FINALIZE, view, digest)
+        forged = replace(good, signatures=tuple((v, bytes(64)) for v, _ in good.signatures))
+        assert core.receive_certificate(forged, 5, live=False) == []
+    other = certificate(FINALIZE, 3, b"y" * 32)
+    forged = replace(other, signatures=tuple((v, bytes(64)) for v, _ in other.signatures))
+    assert Refused(Refusal.CERTIFICATE) in core.receive_certificate(forged, 5, live=False)
+
+
 def test_a_voter_that_contradicts_itself_without_end_is_told_of_once_a_view() -> None:
     core = voter(0)
     effects = []
