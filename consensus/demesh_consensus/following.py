@@ -163,12 +163,14 @@ class Follower(ABC):
         statement = certificate.statement
         if statement.epoch != self.voters.epoch:
             return self._foreign(certificate, now, live)
-        mine = self.tip.certificate
-        if statement.view < self.tip.view or (mine and statement == mine.statement):
+        last = statement.kind is FINALIZE and certificate != self.tip.certificate
+        if statement.view < self.tip.view or (statement.view == self.tip.view and not last):
             # It proves nothing that is not known here; so replaying it makes nobody verify it.
+            # Another proof of my tip must be good, for it may keep me from giving mine.
             if live and statement.kind is FINALIZE:
                 self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
-            return self._advance(now)
+            old = statement.view <= self.tip.view - VIEWS_KEPT
+            return [*([Refused(Refusal.STALE)] if old else []), *self._advance(now)]
         if not self._good(certificate):
             return [Refused(Refusal.CERTIFICATE)]
         if live and statement.view > self.tip.view:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from demesh.direct import Direct
 from demesh.membership.directory import Directory, Member
 from demesh.ports import SECOND, Instant, Received
-from demesh.wire.budget import Budgets
+from demesh.wire.budget import Budgets, Lane
 from demesh.wire.kinds import FIRST_SIGNAL, Reject
 from demesh.wire.topics import KINDS_OF_AREA, RELAYED, Topics
 from demesh.wire.validate import Allowance, Validator, View
@@ -29,6 +29,10 @@ FAREWELL_EVERY = 1 * SECOND
 # honest mesh has a handful, after a restart; a flood has thousands.
 WASTED_MAX = 200
 
+# A statement said again costs its place one for each so many bytes of it, and one: to read a large
+# proposal takes as long as many signatures.
+BYTES_PER_REPEAT = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -38,7 +42,7 @@ class Heard:
     area: str
     frame: bytes
     view: View
-    lane: Allowance
+    lane: Lane
     again: bool  # these very bytes were verified before, which is paid for
 
 
@@ -48,13 +52,6 @@ class Farewell:
 
     member: Member
     payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """An op that was published in this device's name, by itself or its owner's tools."""
-
-    frame: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +86,7 @@ class Admission:
         self._direct, self._budgets = direct, budgets
         self._awaits, self._stranger, self._losing = awaits, stranger, losing
         self._wasted, self._second_ends = 0, 0
+        self._harmless = False  # what was rejected just now is no sign of a flood
         self._flooded: dict[tuple[str, bytes], Instant] = {}
         self._farewells: dict[tuple[int, bytes], Instant] = {}  # when the next may be heard
 
@@ -98,64 +96,87 @@ class Admission:
         self._flooded = recent
         return sorted(recent)
 
-    def admit(self, received: Received, now: Instant) -> Heard | Farewell | Own | Reject | None:
+    def admit(self, received: Received, now: Instant) -> Heard | Farewell | Reject | None:
         """What a message is; None if there is nothing to it, being this device's own."""
-        content = self._content(received, now)
-        if isinstance(content, Reject):
-            self._waste(now)
+        self._budgets.share(len(self._directory.members))
+        self._harmless = False
+        place = self._place(received)
+        content = self._content(received, place, now) if isinstance(place, _Place) else place
+        if isinstance(content, Reject) and not self._harmless:
+            self._waste(place, content, now)
         return content
 
-    def _waste(self, now: Instant) -> None:
+    def _waste(self, place: _Place | Reject, reject: Reject, now: Instant) -> None:
         if now >= self._second_ends:
             self._wasted, self._second_ends = 0, now + SECOND
         self._wasted += 1
         if self._wasted == WASTED_MAX:
             self._losing(now)
+        too_much = reject is Reject.BUDGET or self._wasted >= WASTED_MAX
+        if too_much and isinstance(place, _Place):
+            self._flooded[place.area, place.member.id] = now
 
-    def _content(self, received: Received, now: Instant) -> Heard | Farewell | Own | Reject | None:
-        place = self._place(received)
-        if not isinstance(place, _Place):
-            return place
+    def _content(
+        self, received: Received, place: _Place, now: Instant
+    ) -> Heard | Farewell | Reject | None:
         area, member = place.area, place.member
+        if member.id == self._directory.me.id and area != "op":
+            # What I published myself comes back; what peers return of mine comes on theirs.
+            # But junk in my name is none of mine, and may be all that I see of a flood.
+            seen = self._validator.peek(received.payload) if area != "gone" else None
+            if isinstance(seen, Reject) and seen < Reject.SENDER:
+                self._waste(place, seen, now)
+            return None
         if area == "gone":
             return self._farewell(place, received, now)
         frame = received.payload if area != "to" else self._direct.open(member, received.payload)
         if isinstance(frame, Reject):
             return frame
-        lane = self._budgets.lane(received.broker, area, member.id, now)
-        repeats = lane.repeats
-        view = self._validator.check(frame, lane)
-        if view is Reject.BUDGET:
-            claimed = self._validator.peek(frame)
-            reserve = self._reserved(place, claimed, received.broker, now)
-            view = self._validator.check(frame, reserve) if reserve else Reject.BUDGET
-        if view is Reject.BUDGET:
-            return self._too_much(place, now)
+        claimed = self._validator.peek(frame)
+        if isinstance(claimed, Reject):
+            self._harmless = claimed is Reject.REPLAY  # the second broker's copy of a signal
+            return claimed
+        if not place.fits(claimed):
+            return Reject.TOPIC
+        return self._verified(place, frame, claimed, received.broker, now)
+
+    def _verified(
+        self, place: _Place, frame: bytes, claimed: View, broker: int, now: Instant
+    ) -> Heard | Reject:
+        """What a frame says that claims to be this, at its place's expense or the reserve's."""
+        lane = self._budgets.lane(broker, place.area, place.member.id, now)
+        allowance = lane.allowance
+        repeats = allowance.repeats
+        view: View | Reject = Reject.BUDGET
+        if lane.stale > 0:
+            view = self._validator.check(frame, allowance)
+        again = allowance.repeats < repeats
+        if again:
+            allowance.repeats -= len(frame) // BYTES_PER_REPEAT
+        if view is Reject.BUDGET and (reserve := self._reserved(place, claimed, broker, now)):
+            view = self._validator.check(frame, reserve)
+        if view is Reject.BUDGET and lane.stale > 0 and repeats <= 0 < allowance.failures:
+            self._harmless = True  # said again too often, by brokers that all have it for example
         if isinstance(view, Reject):
             return view
-        if not place.fits(view):
-            return Reject.TOPIC
-        if member.id == self._directory.me.id:
-            return Own(frame)  # an op may be what my owner's tools say in my name
-        return Heard(member, area, frame, view, lane, again=lane.repeats < repeats)
+        return Heard(place.member, place.area, frame, view, lane, again)
 
     def stale(self, heard: Heard) -> None:
         """What is true and long past anybody can say again: its place pays, not its signer."""
         if heard.view.kind < FIRST_SIGNAL and not heard.again:
-            heard.lane.failures -= 1
+            heard.lane.stale = max(0, heard.lane.stale - 1)
             self._validator.charge(heard.view.sender, -1)
 
     def _farewell(self, place: _Place, received: Received, now: Instant) -> Farewell | Reject:
         """Nothing proves it, and much follows from it."""
         source = received.broker, place.member.id
         if now < self._farewells.get(source, now):
-            return self._too_much(place, now)
+            return Reject.BUDGET
         self._farewells[source] = now + FAREWELL_EVERY
         return Farewell(place.member, received.payload)
 
-    def _place(self, received: Received) -> _Place | Reject | None:
-        """Whose topic it came on, and what for; None for what I published myself."""
-        self._budgets.share(len(self._directory.members))
+    def _place(self, received: Received) -> _Place | Reject:
+        """Whose topic it came on, and what for."""
         address = self._topics.read(received.topic)
         if address is None:
             return Reject.TOPIC
@@ -164,8 +185,6 @@ class Admission:
             if area == "card":
                 self._stranger(address.publisher, received)
             return Reject.TOPIC
-        if member.id == self._directory.me.id and area != "op":
-            return None  # what peers return of mine comes on theirs
         return _Place(area, member)
 
     def _reserved(
@@ -176,7 +195,3 @@ class Admission:
             return None
         reserve = self._budgets.reserve(broker, place.member.id, now)
         return reserve if reserve.failures > 0 else None
-
-    def _too_much(self, place: _Place, now: Instant) -> Reject:
-        self._flooded[place.area, place.member.id] = now
-        return Reject.BUDGET

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import demesh_consensus as consensus
-from demesh.admission import Admission, Farewell, Heard, Own
+from demesh.admission import Admission, Farewell, Heard
 from demesh.config import BuyPolicy, SellPolicy
 from demesh.direct import Direct
 from demesh.errors import ConfigError
@@ -140,6 +140,7 @@ class Node:
         )
         self._carded = self._card_says()
         self._revision = 0
+        self._in_vain = 0  # ops in my name that are known or cannot be taken
         self._new_op_at: Instant | None = None  # consensus has not been told of an op yet
         self._measurement = Measurement(0)
         self._report = Report(
@@ -255,19 +256,19 @@ class Node:
     def _admitted(self, content: object, retained: bool, now: Instant) -> list[Effect]:
         match content:
             case Heard():
-                before = self.rejects["STALE"]
+                before = self._stale
                 effects = self._heard(content, retained, now)
-                if self.rejects["STALE"] > before:
+                if self._stale > before:
                     self._admission.stale(content)
                 return effects
             case Farewell(member, payload):
                 return self._gone(member, payload, now)
-            case Own(frame):
-                return self._own_op(frame, now)
         raise AssertionError(f"admitted: {content!r}")
 
     def _heard(self, heard: Heard, retained: bool, now: Instant) -> list[Effect]:
         member, view, frame = heard.member, heard.view, heard.frame
+        if member.id == self.me.id:
+            return self._own_op(frame, now)  # it may be what my owner's tools say in my name
         effects: list[Effect] = []
         if not retained and self.presence.heard(member.id):
             effects += self._report.came(member) + self._offered(member.id, now)
@@ -376,7 +377,15 @@ class Node:
     def _own_op(self, frame: bytes, now: Instant) -> list[Effect]:
         if self.application.submit(frame, self._time_s(now)) is None:
             self._new_op_at = now
+        else:
+            self._in_vain += 1  # no reject, for my own ops come back too
         return []
+
+    @property
+    def _stale(self) -> int:
+        """How many messages were long past when they came."""
+        metered = self.metering.rejects.get(Reject.STALE, 0)
+        return self.rejects["STALE"] + metered + self._in_vain
 
     # -- decisions --------------------------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Report:
         self._due: Instant | None = None
         self._proposed: OrderedDict[int, Instant] = OrderedDict()
         self._had_quorum = False
+        self._still_told = 0  # the length of a standstill of which people were told last, in ns
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -130,7 +131,7 @@ class Report:
         if set(map(str, places)) <= set(map(str, before)):
             return [_line("the flood is over")] if before and not places else []
         listed = ", ".join(map(str, places))
-        return [_line(f"flood: more on {listed} than may be verified; some of it is dropped")]
+        return [_line(f"flood on {listed}: what means nothing or is too much is dropped")]
 
     def _no_quorum(self, have: int) -> str:
         voters = self._voting.core.voters
@@ -181,9 +182,12 @@ class Report:
         return [_line(f"{member.name} of {member.owner_name} is gone")]
 
     def standing_still(self, since_ns: int) -> list[Effect]:
-        """Work waits and nothing is decided; of less than a second nobody needs to know."""
-        if since_ns < SECOND:
+        """Work waits and nothing is decided: told after a second, and when it is twice as long."""
+        if since_ns < self._still_told:
+            self._still_told = 0
+        if since_ns < max(SECOND, 2 * self._still_told):
             return []
+        self._still_told = since_ns
         voters, have = self._voting.core.voters, self._have()
         if have < voters.quorum:
             return [_line(self._no_quorum(have))]

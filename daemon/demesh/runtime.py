@@ -308,7 +308,7 @@ class Runtime:
         if incoming or outgoing:
             said.append(f"overloaded: dropped {incoming} incoming, {outgoing} outgoing messages")
         if unread:
-            said.append(f"flood: {unread} messages that cannot be ours were dropped unread")
+            said.append(f"flood: dropped {unread} unread, for what comes at QoS 0 is not ours")
         names = ("dropped_in", "dropped_out", "unread")
         document: dict[str, Json] = dict(zip(names, dropped, strict=True))
         self._observe(Observe("runtime", document, "; ".join(said)))

@@ -28,6 +28,7 @@ from demesh_consensus import (
     Record,
     Refusal,
     Refused,
+    StatementKind,
 )
 from demesh_consensus.catchup import Catchup
 from demesh_consensus.chain import PARTS_MAX
@@ -95,13 +96,28 @@ def test_a_certificate_of_the_past_is_not_verified_again_by_whoever_it_is_replay
         core.receive_certificate(certificate(FINALIZE, view, digest_of(block)), view)
         parent = block
     assert parent is not None
-    for view, digest in ((2, b"x" * 32), (3, digest_of(parent))):
-        good = certificate(FINALIZE, view, digest)
-        forged = replace(good, signatures=tuple((v, bytes(64)) for v, _ in good.signatures))
-        assert core.receive_certificate(forged, 5, live=False) == []
-    other = certificate(FINALIZE, 3, b"y" * 32)
-    forged = replace(other, signatures=tuple((v, bytes(64)) for v, _ in other.signatures))
-    assert Refused(Refusal.CERTIFICATE) in core.receive_certificate(forged, 5, live=False)
+    for kind, view in ((FINALIZE, 2), (NOTARIZE, 2), (NOTARIZE, 3), (NULLIFY, 3)):
+        digest = b"" if kind is NULLIFY else b"x" * 32
+        assert core.receive_certificate(_forged(kind, view, digest), 5) == []
+    for digest in (digest_of(parent), b"y" * 32):  # it would keep me from giving a good one
+        refused = core.receive_certificate(_forged(FINALIZE, 3, digest), 5)
+        assert Refused(Refusal.CERTIFICATE) in refused
+
+
+def test_a_certificate_of_long_ago_is_stale() -> None:
+    core, parent = voter(None), None
+    for view in range(1, 30):
+        block = block_of(view, parent=parent)
+        core.receive_proposal(proposal_of(block), view)
+        core.receive_certificate(certificate(FINALIZE, view, digest_of(block)), view)
+        parent = block
+    assert core.receive_certificate(_forged(NULLIFY, 13, b""), 40) == [Refused(Refusal.STALE)]
+    assert core.receive_certificate(_forged(NULLIFY, 14, b""), 40) == []
+
+
+def _forged(kind: StatementKind, view: int, digest: bytes) -> Certificate:
+    good = certificate(kind, view, digest)
+    return replace(good, signatures=tuple((v, bytes(64)) for v, _ in good.signatures))
 
 
 def test_a_voter_that_contradicts_itself_without_end_is_told_of_once_a_view() -> None:

@@ -96,6 +96,17 @@ def test_a_broker_that_does_not_speak_mqtt_is_left(data: bytes, says: str) -> No
         Desk().feed(data)
 
 
+@pytest.mark.parametrize("kind", [0, 1, 5, 6, 7, 8, 10, 11, 12, 14, 15])
+def test_what_no_broker_has_to_say_ends_the_connection(kind: int) -> None:
+    with pytest.raises(ConnectionError, match=f"type {kind}$"):
+        Desk().feed(bytes((kind << 4, 0)))
+
+
+def test_answers_that_nobody_asked_for_do_not_keep_the_loop_busy() -> None:
+    with pytest.raises(ConnectionError, match="nobody asked"):
+        Desk().feed(encode(Puback(1)) * 1000)
+
+
 packets = st.lists(
     st.one_of(
         st.just(PING),

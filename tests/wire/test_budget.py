@@ -76,6 +76,16 @@ def test_a_signer_pays_for_what_is_new_wherever_it_comes_from(mode: Any) -> None
     assert one.check(voucher(2), lanes[2]) is not Reject.BUDGET
 
 
+def test_what_anybody_can_say_again_does_not_use_up_what_nobody_can(mode: Any) -> None:
+    one, lane = validator(mode), mode.Allowance(9, 9)
+    one.replenish(1, 1)
+    one.check(voucher(1), lane)
+    assert one.check(voucher(2), lane) is Reject.BUDGET
+    acks = [signal(Kind.ACK, encode(Voucher(bytes(16), 0, 1)), 5, seq) for seq in (1, 2)]
+    verdicts = [one.check(ack, lane) for ack in acks]
+    assert [v is Reject.BUDGET for v in verdicts] == [False, True]
+
+
 def test_who_joins_later_has_as_much_as_the_others(mode: Any) -> None:
     one = mode.Validator(BINDING)
     one.replenish(1, 1)
@@ -107,7 +117,7 @@ def test_a_peek_is_all_checks_before_the_budget_and_moves_nothing(mode: Any) -> 
 def test_all_places_together_stay_within_their_share(members: int, mode: Any) -> None:
     budgets = Budgets(validator(mode), VERIFY_NS, 0)
     budgets.share(members)
-    rate = budgets.lane(0, "vote", ALICE_ID, 0).failures // 2
+    rate = budgets.lane(0, "vote", ALICE_ID, 0).allowance.failures // 2
     assert rate * members <= max(PER_S * LANES_PERCENT // 100, 20 * members)
 
 
@@ -131,23 +141,23 @@ def test_the_reserve_is_divided_among_those_who_are_flooded_just_now(mode: Any) 
 def test_a_place_gets_back_its_rate_and_not_more_than_it_may_save(mode: Any) -> None:
     budgets = Budgets(validator(mode), VERIFY_NS, 0)
     budgets.share(4)
-    lane = budgets.lane(0, "vote", ALICE_ID, 0)
+    lane = budgets.lane(0, "vote", ALICE_ID, 0).allowance
     full = lane.failures
     lane.failures = lane.repeats = 0
     for tick in range(1, 1001):
         budgets.lane(0, "vote", ALICE_ID, tick * MILLISECOND)
     assert lane.failures == lane.repeats == full // 2
-    assert budgets.lane(0, "vote", ALICE_ID, 3600 * SECOND).failures == full
+    assert budgets.lane(0, "vote", ALICE_ID, 3600 * SECOND).allowance.failures == full
 
 
 def test_topics_and_brokers_have_places_of_their_own(mode: Any) -> None:
     budgets = Budgets(validator(mode), VERIFY_NS, 0)
     budgets.share(4)
-    flooded = budgets.lane(0, "vote", ALICE_ID, 0)
+    flooded = budgets.lane(0, "vote", ALICE_ID, 0).allowance
     flooded.failures = 0
     for other in ((1, "vote", ALICE_ID), (0, "op", ALICE_ID), (0, "vote", BOB_ID)):
-        assert budgets.lane(*other, 0).failures > 0
-    assert budgets.lane(0, "vote", ALICE_ID, 0) is flooded
+        assert budgets.lane(*other, 0).allowance.failures > 0
+    assert budgets.lane(0, "vote", ALICE_ID, 0).allowance is flooded
 
 
 def test_a_signers_credit_comes_back_with_time(mode: Any) -> None:
@@ -156,7 +166,19 @@ def test_a_signers_credit_comes_back_with_time(mode: Any) -> None:
     budgets.share(4)
     rate = PER_S * CREDIT_PERCENT // 400
     one.charge(ALICE_ID, rate)
-    lane = budgets.lane(0, "to", ALICE_ID, 0)
+    lane = budgets.lane(0, "to", ALICE_ID, 0).allowance
     assert one.check(voucher(1), lane) is Reject.BUDGET
     budgets.lane(0, "to", ALICE_ID, SECOND)
     assert not isinstance(one.check(voucher(1), lane), Reject)
+
+
+def test_no_rate_falls_short_by_how_often_it_is_asked_for(mode: Any) -> None:
+    one = validator(mode)
+    budgets = Budgets(one, VERIFY_NS, 0)
+    budgets.share(10_000)
+    one.charge(ALICE_ID, 10_020)
+    heard = 0
+    for at in range(149, 600_000, 149):
+        lane = budgets.lane(0, "op", ALICE_ID, at * MILLISECOND).allowance
+        heard += one.check(voucher(at), lane) is not Reject.BUDGET
+    assert heard > 0, "20 a second are 12,000 in ten minutes"

@@ -136,6 +136,10 @@ class Connection(asyncio.BufferedProtocol):
             for topic, code in zip(self._link.subscriptions, granted, strict=False):
                 if code.is_failure:
                     raise ConnectionError(f"the subscription to {topic} was refused")
+                if code.value < self._link.least_qos:
+                    raise ConnectionError(
+                        f"the broker grants QoS {code.value} only; a mesh needs QoS 1"
+                    )
         self._ready = True
         self.wake()
 

@@ -20,7 +20,12 @@ from demesh.ports import Received
 # The largest sealed frame with its topic, twice: what is longer is never held in memory.
 PACKET_BYTES_MAX = 128 * 1024
 
+# Answers in one read: we have 16 publications, a subscription and a ping under way at most. Each
+# costs the client 100 us, so a read full of them would keep the loop from everything else.
+ANSWERS_MAX = 32
+
 _PUBLISH = 3
+_ANSWERS = (2, 4, 9, 13)  # CONNACK, PUBACK, SUBACK, PINGRESP: all that a broker has to answer us
 _PUBACK = b"\x40\x02"
 
 
@@ -42,16 +47,19 @@ class Sieve:
             self._skip -= skipped
             data = data[skipped:]
         data = self._rest + data
-        size, at, left = len(data), 0, 0
+        size, at, left, answered = len(data), 0, 0, 0
         others: list[bytes] = []
         answers: list[bytes] = []
         while (head := _head(data, at, size)) is not None:
             body, end = head
             first = data[at]
             if first >> 4 != _PUBLISH:
-                _check_length(end - at)
+                _check_answer(first >> 4, end - at)
                 if end > size:
                     break
+                answered += 1
+                if answered > ANSWERS_MAX:
+                    raise ConnectionError("the broker answers what nobody asked")
                 at = end
                 continue
             if first >> 1 & 3 < self._least_qos:
@@ -107,6 +115,8 @@ def _head(data: bytes, at: int, size: int) -> tuple[int, int] | None:
     raise ConnectionError("the broker sent a packet without a length")
 
 
-def _check_length(length: int) -> None:
+def _check_answer(kind: int, length: int) -> None:
+    if kind not in _ANSWERS:
+        raise ConnectionError(f"the broker sent a packet of type {kind}")
     if length > PACKET_BYTES_MAX:
         raise ConnectionError(f"the broker sent a packet of {length:,} bytes")

@@ -614,7 +614,7 @@ cdef class Allowance:
 cdef class _Sender:
     cdef uint8_t key[KEY_BYTES]
     cdef Window window
-    cdef long long credit  # new valid frames that it may still have
+    cdef long long credit[2]  # new valid frames that it may still have: statements, signals
 
 
 cdef class Validator:
@@ -654,7 +654,7 @@ cdef class Validator:
             sender = _Sender.__new__(_Sender)
             memcpy(sender.key, <const uint8_t*> public_key, KEY_BYTES)
             sender.window = Window.__new__(Window)
-            sender.credit = self._most
+            sender.credit[0] = sender.credit[1] = self._most
             self._senders[kid] = sender
 
     def forget(self, bytes kid not None):
@@ -662,11 +662,12 @@ cdef class Validator:
         self._senders.pop(kid, None)
 
     def replenish(self, long long count, long long most):
-        """Let every sender have `count` more new valid frames, `most` in all, and new ones that."""
+        """Let senders have `count` more new frames of each family, `most` in all; new ones that."""
         cdef _Sender sender
         self._most = most
         for sender in self._senders.values():
-            sender.credit = min(sender.credit + count, most)
+            sender.credit[0] = min(sender.credit[0] + count, most)
+            sender.credit[1] = min(sender.credit[1] + count, most)
 
     def window(self, bytes kid not None):
         """The highest (boot, seq) of this sender's signals, or None."""
@@ -699,10 +700,10 @@ cdef class Validator:
                 free(signed)
 
     def charge(self, bytes kid not None, long long count):
-        """Let a sender have `count` fewer new valid frames, for what one of them has cost."""
+        """Let a sender have `count` fewer new statements, for what one of them has cost."""
         cdef _Sender sender = self._senders.get(kid)
         if sender is not None:
-            sender.credit -= count
+            sender.credit[0] -= count
 
     def check_batch(self, frames, Allowance allowance=None):
         """The verdict of each frame, in order, as if checked one after the other."""
@@ -790,8 +791,11 @@ cdef class Validator:
         _Sender sender,
         Allowance allowance,
     ) except -1:
-        cdef bytes digest = _digest(frame)
+        cdef bytes digest
         cdef int fault
+        if allowance is not None and allowance.failures <= 0 and allowance.repeats <= 0:
+            return BUDGET
+        digest = _digest(frame)
         if digest in self._young or digest in self._old:
             if allowance is not None:
                 if allowance.repeats <= 0:
@@ -815,7 +819,7 @@ cdef class Validator:
         """BUDGET or SIGNATURE, or OK; counts what it cost."""
         cdef bint holds
         if allowance is not None and (
-            allowance.failures <= 0 or (sender.credit <= 0 and not allowance.reserved)
+            allowance.failures <= 0 or (sender.credit[p.signal] <= 0 and not allowance.reserved)
         ):
             return BUDGET
         holds = self._signed(data, size, p, sender)
@@ -823,7 +827,7 @@ cdef class Validator:
             if allowance.reserved or not holds:
                 allowance.failures -= 1
             else:
-                sender.credit -= 1
+                sender.credit[p.signal] -= 1
         return OK if holds else SIGNATURE
 
     cdef bint _signed(

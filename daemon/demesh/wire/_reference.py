@@ -167,7 +167,9 @@ class Validator:
         self._newest = newest
         self._keys: dict[bytes, bytes] = {}
         self._windows: dict[bytes, Window] = {}
-        self._credits: dict[bytes, int] = {}  # new valid frames that a sender may still have
+        # New valid frames that a sender may still have: statements, which anybody can say again,
+        # and signals, which nobody can.
+        self._credits: tuple[dict[bytes, int], dict[bytes, int]] = ({}, {})
         self._most = 0
         # Verified frames in two generations: full, the young one replaces the old one.
         self._young: dict[bytes, None] = {}
@@ -185,18 +187,22 @@ class Validator:
         if kid not in self._keys:
             self._keys[kid] = public_key
             self._windows[kid] = Window()
-            self._credits[kid] = self._most
+            for credits in self._credits:
+                credits[kid] = self._most
 
     def forget(self, kid: bytes) -> None:
         """Accept nothing more from this sender; its window is lost."""
         self._keys.pop(kid, None)
         self._windows.pop(kid, None)
-        self._credits.pop(kid, None)
+        for credits in self._credits:
+            credits.pop(kid, None)
 
     def replenish(self, count: int, most: int) -> None:
-        """Let every sender have `count` more new valid frames, `most` in all, and new ones that."""
+        """Let senders have `count` more new frames of each family, `most` in all; new ones that."""
         self._most = most
-        self._credits = {kid: min(left + count, most) for kid, left in self._credits.items()}
+        for credits in self._credits:
+            for kid, left in credits.items():
+                credits[kid] = min(left + count, most)
 
     def window(self, kid: bytes) -> tuple[int, int] | None:
         """The highest (boot, seq) of this sender's signals, or None."""
@@ -213,9 +219,9 @@ class Validator:
         return key is not None and signed_by(key, message, signature)
 
     def charge(self, kid: bytes, count: int) -> None:
-        """Let a sender have `count` fewer new valid frames, for what one of them has cost."""
-        if kid in self._credits:
-            self._credits[kid] -= count
+        """Let a sender have `count` fewer new statements, for what one of them has cost."""
+        if kid in self._credits[False]:
+            self._credits[False][kid] -= count
 
     def check_batch(
         self, frames: Iterable[bytes], allowance: Allowance | None = None
@@ -293,6 +299,8 @@ class Validator:
     def _check_statement(
         self, frame: bytes, envelope: Envelope, view: View, allowance: Allowance | None
     ) -> View | Reject:
+        if allowance is not None and allowance.failures <= 0 and allowance.repeats <= 0:
+            return Reject.BUDGET
         digest = hashlib.blake2b(frame, digest_size=32).digest()
         if digest in self._young or digest in self._old:
             if allowance is not None:
@@ -314,9 +322,9 @@ class Validator:
         self, frame: bytes, envelope: Envelope, allowance: Allowance | None
     ) -> Reject | None:
         """BUDGET or SIGNATURE, or None; counts what it cost."""
-        kid = envelope.kid
+        kid, credits = envelope.kid, self._credits[envelope.signal]
         if allowance is not None and (
-            allowance.failures <= 0 or (self._credits[kid] <= 0 and not allowance.reserved)
+            allowance.failures <= 0 or (credits[kid] <= 0 and not allowance.reserved)
         ):
             return Reject.BUDGET
         holds = self._signed(frame, envelope, self._keys[kid])
@@ -324,7 +332,7 @@ class Validator:
             if allowance.reserved or not holds:
                 allowance.failures -= 1
             else:
-                self._credits[kid] -= 1
+                credits[kid] -= 1
         return None if holds else Reject.SIGNATURE
 
     def _signed(self, frame: bytes, envelope: Envelope, key: bytes) -> bool:

@@ -5,7 +5,7 @@ a flood of it is the transport's affair. A frame that looks right and is not cos
 Who sends it is known only afterwards, and over a broker without passwords anybody can publish
 anything on any topic; so budgets are of places, not of persons (R-WIRE-13):
 
-    lane      of one topic on one broker: failed signatures, statements said again
+    lane      of one topic on one broker: failed signatures; statements said again; what is stale
     reserve   of one voter on one broker: the same, for what the current view waits for and has not
     credit    of one signer, wherever its frames come from: valid frames that are new
 
@@ -43,12 +43,18 @@ CREDIT_PERCENT = 50
 # saved up, twice that for lanes, whose repeats come in bursts after a broker was away.
 RATE_MIN = 20
 
+# What a board says late, after its radio stalled for some seconds, is stale and no attack.
+STALE_SECONDS = 8
+
 REPLENISH_EVERY = 100 * MILLISECOND
 
 
 @dataclass(slots=True)
-class _Bucket:
+class Lane:
+    """What a place may still cost: `stale` pays for what was true and is long past."""
+
     allowance: Allowance
+    stale: int
     since: Instant
     used: Instant
 
@@ -60,8 +66,8 @@ class Budgets:
         self._validator = validator
         self._per_s = SECOND // verify_ns
         self._members = 0
-        self._lanes: dict[tuple[int, str, bytes], _Bucket] = {}
-        self._reserves: dict[tuple[int, bytes], _Bucket] = {}
+        self._lanes: dict[tuple[int, str, bytes], Lane] = {}
+        self._reserves: dict[tuple[int, bytes], Lane] = {}
         self._replenished = now
         self._flooded = 1  # voters whose reserve was asked for in the last second
         self._credit = 0
@@ -77,40 +83,42 @@ class Budgets:
         self._credit = self._rate(CREDIT_PERCENT, self._members)
         self._validator.replenish(self._credit, self._credit)
 
-    def lane(self, broker: int, area: str, publisher: bytes, now: Instant) -> Allowance:
+    def lane(self, broker: int, area: str, publisher: bytes, now: Instant) -> Lane:
         """Of one topic on one broker."""
         if now - self._replenished >= REPLENISH_EVERY:
             count = (now - self._replenished) * self._credit // SECOND
-            self._replenished = now
+            self._replenished += count * SECOND // self._credit
             self._validator.replenish(count, self._credit)
             asked = sum(now - bucket.used < SECOND for bucket in self._reserves.values())
             self._flooded = max(asked, 1)
         rate = self._rate(LANES_PERCENT, self._members)
         bucket = self._lanes.get((broker, area, publisher))
         if bucket is None:
-            bucket = _Bucket(Allowance(2 * rate, 2 * rate), now, now)
+            bucket = Lane(Allowance(2 * rate, 2 * rate), STALE_SECONDS * rate, now, now)
             self._lanes[broker, area, publisher] = bucket
-        return _refilled(bucket, rate, 2 * rate, now)
+        _refill(bucket, rate, 2 * rate, now)
+        return bucket
 
     def reserve(self, broker: int, voter: bytes, now: Instant) -> Allowance:
         """For what the current view waits for from this voter, on one broker."""
         rate = self._rate(RESERVE_PERCENT, self._flooded)
         bucket = self._reserves.get((broker, voter))
         if bucket is None:
-            bucket = _Bucket(Allowance(rate, rate, True), now, now)
+            bucket = Lane(Allowance(rate, rate, True), 0, now, now)
             self._reserves[broker, voter] = bucket
         bucket.used = now
-        return _refilled(bucket, rate, rate, now)
+        _refill(bucket, rate, rate, now)
+        return bucket.allowance
 
     def _rate(self, percent: int, among: int) -> int:
         """Verifications a second, rounded down, in favour of the device."""
         return max(self._per_s * percent // (100 * max(among, 1)), RATE_MIN)
 
 
-def _refilled(bucket: _Bucket, rate: int, most: int, now: Instant) -> Allowance:
+def _refill(bucket: Lane, rate: int, most: int, now: Instant) -> None:
     allowance = bucket.allowance
     earned = (now - bucket.since) * rate // SECOND
     bucket.since += earned * SECOND // rate
     allowance.failures = min(allowance.failures + earned, most)
     allowance.repeats = min(allowance.repeats + earned, most)
-    return allowance
+    bucket.stale = min(bucket.stale + earned, STALE_SECONDS * rate)
