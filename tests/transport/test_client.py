@@ -187,7 +187,7 @@ async def test_a_broker_that_reads_nothing_makes_us_hold_little_and_gets_all_of_
             # What asyncio holds before it asks for a pause, and one write more: a pipe and a packet.
             assert connection._transport.get_write_buffer_size() < 3 * UNSENT_BYTES_MAX
             assert len(connection._pipe.unsent) < 2 * UNSENT_BYTES_MAX
-            assert peer.transport._outbox._taken == WINDOW
+            assert peer.transport._outbox._taken <= WINDOW
             line.transport.resume_reading()
             await peer.until(lambda: len(line.payloads) == len(views))
     assert line.payloads == views
