@@ -23,8 +23,8 @@ CDDL = (DOCS / "demesh.cddl").read_text("utf-8")
 Value = int | bytes | str | bool | None | list["Value"]
 
 
-def b2(content: bytes, size: int) -> bytes:
-    return hashlib.blake2b(content, digest_size=size).digest()
+def b2(content: bytes, size: int, key: bytes = b"") -> bytes:
+    return hashlib.blake2b(content, key=key, digest_size=size).digest()
 
 
 # -- RFC 8949 -------------------------------------------------------------------------------------
@@ -220,7 +220,8 @@ class Case:
     def sealed(self, kind: str) -> bytes:
         frame = self.frame(kind)
         receiver, boot = pen(self.draw(4)), self.take(8)
-        nonce = b2(self.kid + boot + (1).to_bytes(8, "big"), 24)
+        secret = b2(b"nonces", 32, bytes(self.sender))
+        nonce = b2(cbor([MESH, 7]) + boot + (1).to_bytes(8, "big") + frame, 24, secret)
         box = Box(
             self.sender.to_curve25519_private_key(), receiver.to_curve25519_private_key().public_key
         )

@@ -49,6 +49,18 @@ def test_no_nonce_is_used_twice_by_anybody() -> None:
     assert len(set(nonces)) == 101  # the last two are of the same boot and count
 
 
+def test_counters_that_begin_anew_do_not_repeat_a_nonce() -> None:
+    """A data folder that was put back, or the same keys in a mesh that is founded anew."""
+    anew = replace(BINDING, generation=BINDING.generation + 1)
+    said = [
+        Sealer(ALICE, BINDING, 7).seal(B, FRAME),
+        Sealer(ALICE, BINDING, 7).seal(B, b"another frame"),
+        Sealer(ALICE, anew, 7).seal(B, FRAME),
+        Sealer(ALICE, ELSEWHERE, 7).seal(B, FRAME),
+    ]
+    assert len({cbor2.loads(one).value[1][5] for one in said}) == 4
+
+
 def test_the_same_boot_and_count_seal_the_same_bytes() -> None:
     assert sealers()[0].seal(B, FRAME) == sealers()[0].seal(B, FRAME)
 

@@ -38,6 +38,7 @@ class Sealer:
     def __init__(self, device_key: SigningKey, binding: Binding, boot: int) -> None:
         self._private = device_key.to_curve25519_private_key()
         self._kid = device_id(bytes(device_key.verify_key))
+        self._secret = hashlib.blake2b(b"nonces", key=bytes(device_key), digest_size=32).digest()
         self._binding, self._boot = binding, boot
         self._sealed = 0
         self._boxes: dict[bytes, Box] = {}
@@ -45,9 +46,10 @@ class Sealer:
     def seal(self, peer: bytes, frame: bytes) -> bytes:
         """A frame, for this peer only."""
         self._sealed += 1
-        # R-SEA-2: never the same twice, for the boot counter is durable before its first use.
-        said = self._kid + self._boot.to_bytes(8, "big") + self._sealed.to_bytes(8, "big")
-        nonce = hashlib.blake2b(said, digest_size=NONCE_BYTES).digest()
+        # R-SEA-2: another frame has another nonce even if the counters begin anew, in a mesh that
+        # is founded again or from a data folder that was put back.
+        said = self._binding.aad + self._boot.to_bytes(8, "big") + self._sealed.to_bytes(8, "big")
+        nonce = hashlib.blake2b(said + frame, key=self._secret, digest_size=NONCE_BYTES).digest()
         box = self._box(peer).encrypt(frame, nonce).ciphertext
         start = SEALED + self._kid + NONCE_HEAD + nonce + version_tag(self._binding)
         return start + bstr(box)
