@@ -184,7 +184,7 @@ async def test_a_broker_that_reads_nothing_makes_us_hold_little_and_gets_all_of_
             (line,) = broker.lines
             publish_all(peer, views, qos=0)
             await peer.until(lambda: connection._pipe.paused)
-            # What asyncio holds before it asks for a pause, and one write more: a pipe and a packet.
+            # What asyncio holds before it asks for a pause, and a write more: a pipe and a packet.
             assert connection._transport.get_write_buffer_size() < 3 * UNSENT_BYTES_MAX
             assert len(connection._pipe.unsent) < 2 * UNSENT_BYTES_MAX
             assert peer.transport._outbox._taken <= WINDOW
