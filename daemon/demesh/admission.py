@@ -148,18 +148,26 @@ class Admission:
         allowance = lane.allowance
         repeats = allowance.repeats
         view: View | Reject = Reject.BUDGET
+        again = False
         if lane.stale > 0:
-            view = self._validator.check(frame, allowance)
+            view, again = self._paid(frame, allowance)
+        if view is Reject.BUDGET and (reserve := self._reserved(place, claimed, broker, now)):
+            view, again = self._paid(frame, reserve)
+        if isinstance(view, Reject):
+            # Said again too often: by brokers that all have it, for example.
+            often = view is Reject.BUDGET and lane.stale > 0 and repeats <= 0
+            self._harmless = often and allowance.failures > 0
+            return view
+        return Heard(place.member, place.area, frame, view, lane, again)
+
+    def _paid(self, frame: bytes, allowance: Allowance) -> tuple[View | Reject, bool]:
+        """A frame's verdict, and whether it was said before; a repeat is paid by its size."""
+        repeats = allowance.repeats
+        view = self._validator.check(frame, allowance)
         again = allowance.repeats < repeats
         if again:
             allowance.repeats -= len(frame) // BYTES_PER_REPEAT
-        if view is Reject.BUDGET and (reserve := self._reserved(place, claimed, broker, now)):
-            view = self._validator.check(frame, reserve)
-        if view is Reject.BUDGET and lane.stale > 0 and repeats <= 0 < allowance.failures:
-            self._harmless = True  # said again too often, by brokers that all have it for example
-        if isinstance(view, Reject):
-            return view
-        return Heard(place.member, place.area, frame, view, lane, again)
+        return view, again
 
     def stale(self, heard: Heard) -> None:
         """What is true and long past anybody can say again: its place pays, not its signer."""
