@@ -26,6 +26,12 @@ def validator(mode: Any) -> Any:
     return one
 
 
+@pytest.fixture(autouse=True)
+def allowances_of_the_mode(mode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Budgets hand out those of the validator that was chosen at import."""
+    monkeypatch.setattr("demesh.wire.budget.Allowance", mode.Allowance)
+
+
 def voucher(cum: int) -> bytes:
     return statement(Kind.VOUCHER, encode(Voucher(bytes(16), 0, cum)))
 
