@@ -28,6 +28,7 @@ from demesh_consensus import (
     Record,
     Refusal,
     Refused,
+    Simplex,
     StatementKind,
 )
 from demesh_consensus.catchup import Catchup
@@ -77,40 +78,35 @@ def test_a_flood_brings_forward_what_was_put_off() -> None:
     assert catchup.standing_for(True, 480 * MS) is not None
 
 
-def test_certificates_heard_are_forgotten_once_final() -> None:
+def followed_to(views: int) -> Simplex:
+    """An observer that saw a block become final in every view so far."""
     core, parent = voter(None), None
-    for view in range(1, 101):
+    for view in range(1, views + 1):
         block = block_of(view, parent=parent)
         core.receive_proposal(proposal_of(block), view)
         core.receive_certificate(certificate(FINALIZE, view, digest_of(block)), view)
         parent = block
+    return core
+
+
+def test_certificates_heard_are_forgotten_once_final() -> None:
+    core = followed_to(100)
     assert core.tip.height == 100
     assert len(core.catchup._heard) <= 1
 
 
 def test_a_certificate_of_the_past_is_not_verified_again_by_whoever_it_is_replayed() -> None:
-    core, parent = voter(None), None
-    for view in range(1, 4):
-        block = block_of(view, parent=parent)
-        core.receive_proposal(proposal_of(block), view)
-        core.receive_certificate(certificate(FINALIZE, view, digest_of(block)), view)
-        parent = block
-    assert parent is not None
+    core = followed_to(3)
     for kind, view in ((FINALIZE, 2), (NOTARIZE, 2), (NOTARIZE, 3), (NULLIFY, 3)):
         digest = b"" if kind is NULLIFY else b"x" * 32
         assert core.receive_certificate(_forged(kind, view, digest), 5) == []
-    for digest in (digest_of(parent), b"y" * 32):  # it would keep me from giving a good one
+    for digest in (core.tip.digest, b"y" * 32):  # it would keep me from giving a good one
         refused = core.receive_certificate(_forged(FINALIZE, 3, digest), 5)
         assert Refused(Refusal.CERTIFICATE) in refused
 
 
 def test_a_certificate_of_long_ago_is_stale() -> None:
-    core, parent = voter(None), None
-    for view in range(1, 30):
-        block = block_of(view, parent=parent)
-        core.receive_proposal(proposal_of(block), view)
-        core.receive_certificate(certificate(FINALIZE, view, digest_of(block)), view)
-        parent = block
+    core = followed_to(29)
     assert core.receive_certificate(_forged(NULLIFY, 13, b""), 40) == [Refused(Refusal.STALE)]
     assert core.receive_certificate(_forged(NULLIFY, 14, b""), 40) == []
 
