@@ -14,7 +14,7 @@ ahead, and may be asked for blocks, or behind, and may need my tip.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from demesh_consensus.away import Away
@@ -54,6 +54,10 @@ VIEWS_AHEAD_MAX = 64
 # voter; a second is about ten views at full speed.
 VIEWS_KEPT = 16
 
+# Good certificates since the tip that need not be verified again: every voter may have one of its
+# own. With fewer, who replays them makes everybody verify.
+PROOFS_MAX = 128
+
 
 class Follower(ABC):
     """All that a node knows of one epoch. `_advance` is what it makes of it."""
@@ -83,6 +87,7 @@ class Follower(ABC):
         self._rounds = Rounds(self.voters)
         self._away = Away()
         self._pace = Pacemaker(timing, self.view, now)
+        self._proofs: tuple[bytes, set[Certificate]] = b"", set()  # good ones, since this tip
         self._booted = clock is None  # so that its clock has yet to agree with the others
         self.catchup.start(tip.certificate, now)
 
@@ -171,7 +176,7 @@ class Follower(ABC):
                 self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
             old = statement.view <= self.tip.view - VIEWS_KEPT
             return [*([Refused(Refusal.STALE)] if old else []), *self._advance(now)]
-        if not self._good(certificate):
+        if not self._proves(certificate, self._good):
             return [Refused(Refusal.CERTIFICATE)]
         if live and statement.view > self.tip.view:
             self.catchup.heard(statement)
@@ -275,12 +280,26 @@ class Follower(ABC):
         """A certificate of another epoch: perhaps the one that closed the last, which is my tip."""
         mine, statement = self.tip.certificate, certificate.statement
         if mine is not None and _ends_alike(statement, mine.statement):
-            if live and (certificate == mine or self._ended(certificate)):
+            if live and (certificate == mine or self._proves(certificate, self._ended)):
                 self.catchup.heard_tip(self.tip.view, self.tip.view, now, self._delay())
             return self._advance(now)
         if live or statement.epoch > self.voters.epoch:
             return self._elsewhere(statement.epoch, now)
         return [Refused(Refusal.STALE)]
+
+    def _proves(self, certificate: Certificate, good: Callable[[Certificate], bool]) -> bool:
+        """Is it good? Those of my tip are said again and again, by different signers."""
+        tip, proofs = self._proofs
+        if tip != self.tip.digest:
+            proofs = set()
+            self._proofs = self.tip.digest, proofs
+        if certificate in proofs:
+            return True
+        if not good(certificate):
+            return False
+        if len(proofs) < PROOFS_MAX:
+            proofs.add(certificate)
+        return True
 
     def _ended(self, certificate: Certificate) -> bool:
         """Did the voters of the last epoch sign this? After a restart I do not know them."""
@@ -304,7 +323,7 @@ class Follower(ABC):
         round_ = self._rounds.get(statement.view)
         if round_ and statement.kind in round_.certificates:
             return []
-        if not self._good(certificate):
+        if not self._proves(certificate, self._good):
             return [Refused(Refusal.CERTIFICATE)]
         return self._hold(certificate, now)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
+
 from consensus.cluster import MS, SECOND, Cluster, vote
 from consensus.test_simplex import (
     FINALIZE,
@@ -103,6 +105,25 @@ def test_a_certificate_of_the_past_is_not_verified_again_by_whoever_it_is_replay
     for digest in (core.tip.digest, b"y" * 32):  # it would keep me from giving a good one
         refused = core.receive_certificate(_forged(FINALIZE, 3, digest), 5)
         assert Refused(Refusal.CERTIFICATE) in refused
+
+
+def test_another_proof_of_the_tip_is_verified_once_however_often_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = followed_to(3)
+    mine = core.tip.certificate
+    assert mine is not None
+    other = certificate(FINALIZE, 3, core.tip.digest, count=4)
+    assert other != mine
+    looked: list[Certificate] = []
+    good = core._good
+    monkeypatch.setattr(core, "_good", lambda one: bool(looked.append(one)) or good(one))
+    for now in range(5, 50):
+        assert Refused(Refusal.CERTIFICATE) not in core.receive_certificate(other, now)
+        assert Refused(Refusal.CERTIFICATE) in core.receive_certificate(
+            _forged(FINALIZE, 3, core.tip.digest), now
+        )
+    assert looked.count(other) == 1
 
 
 def test_a_certificate_of_long_ago_is_stale() -> None:
