@@ -196,10 +196,10 @@ class Admission:
         return _Place(area, member)
 
     def _reserved(
-        self, place: _Place, claimed: View | Reject, broker: int, now: Instant
+        self, place: _Place, claimed: View, broker: int, now: Instant
     ) -> Allowance | None:
         """The reserve, if this is what consensus waits for, as it claims, and some is left."""
-        if place.area != "vote" or isinstance(claimed, Reject) or not self._awaits(claimed):
+        if place.area != "vote" or not self._awaits(claimed):
             return None
         reserve = self._budgets.reserve(broker, place.member.id, now)
         return reserve if reserve.failures > 0 else None
