@@ -41,6 +41,12 @@ KINDS_OF_AREA: dict[str, frozenset[Kind]] = {
 }
 """The kinds that belong into each area; anything else there is `Reject.TOPIC`."""
 
+# Where a device speaks to all: one topic each, <area>/<device>.
+_OPEN_AREAS = ("vote", "op", "tip", "card", "gone")
+
+VIEWER = "view"
+"""The login of people and views: it hears what is for people, and is no device's id."""
+
 # Anybody may pass on what others signed; what says "I, now" must come from its publisher.
 RELAYED = frozenset({Kind.PROPOSAL, Kind.VOTE, Kind.CERTIFICATE, Kind.OP})
 
@@ -51,6 +57,24 @@ class Address:
 
     area: str
     publisher: bytes
+
+
+def acl_lines() -> tuple[str, ...]:
+    """What a broker holds each login to, as lines of mosquitto's ACL file (R-WIRE-4).
+
+    The login's name, `%u`, is the text of the device's id. A filter without `%u` is for all logins.
+    """
+    any_mesh = f"{_ROOT}/+"
+    return (
+        *(f"pattern write {any_mesh}/{area}/%u" for area in _OPEN_AREAS),
+        f"pattern write {any_mesh}/to/+/%u",
+        f"pattern write {any_mesh}/obs/%u/#",
+        *(f"pattern read {any_mesh}/{area}/+" for area in _OPEN_AREAS),
+        f"pattern read {any_mesh}/to/%u/+",
+        "pattern read $SYS/broker/#",
+        f"user {VIEWER}",
+        f"topic read {any_mesh}/obs/#",
+    )
 
 
 class Topics:
@@ -76,8 +100,10 @@ class Topics:
     @property
     def filters(self) -> tuple[str, ...]:
         """What a node subscribes to."""
-        areas = ("vote", "op", "tip", "card", "gone")
-        return (*(f"{self._base}/{area}/+" for area in areas), f"{self._base}/to/{self._me_text}/+")
+        return (
+            *(f"{self._base}/{area}/+" for area in _OPEN_AREAS),
+            f"{self._base}/to/{self._me_text}/+",
+        )
 
     def read(self, topic: str) -> Address | None:
         """The address of a topic that this node listens to; None for any other."""
