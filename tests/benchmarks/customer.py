@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from benchmarks.boards import Boards
 from demesh.ports import Publish, Received
@@ -40,18 +40,20 @@ class Customer:
         self.heard: set[str] = set()  # topics of cards: who is up
         self.blocks = self.ops = 0
         self.last_ns = 0
-        self._outbox = Outbox()
-        self._connection: Connection | None = None
+        self._connections: list[tuple[Outbox, Connection]] = []
 
     @asynccontextmanager
-    async def connected(self, port: int) -> AsyncIterator[None]:
-        """Connected and subscribed while the block runs."""
+    async def connected(self, *ports: int) -> AsyncIterator[None]:
+        """Connected and subscribed at all of these while the block runs; one may be lost."""
         base = self._boards.topics.mine("vote").rpartition("/")[0]
         cards = self._boards.topics.mine("card").rpartition("/")[0]
         topics = (f"{base}/+", f"{cards}/+")
-        link = Link("127.0.0.1", port, "", f"customer-{time.monotonic_ns()}", topics)
-        async with connected(link, self._outbox, self._received) as connection:
-            self._connection = connection
+        async with AsyncExitStack() as stack:
+            for port in ports:
+                outbox = Outbox()
+                link = Link("127.0.0.1", port, "", f"customer-{time.monotonic_ns()}", topics)
+                opened = connected(link, outbox, self._received)
+                self._connections.append((outbox, await stack.enter_async_context(opened)))
             yield
 
     async def everybody(self) -> None:
@@ -96,9 +98,9 @@ class Customer:
 
     def submit(self, frame: bytes) -> None:
         """Publish one op."""
-        assert self._connection is not None
-        self._outbox.put(Publish(self._boards.topics.mine("op"), frame))
-        self._connection.wake()
+        for outbox, connection in self._connections:
+            outbox.put(Publish(self._boards.topics.mine("op"), frame))
+            connection.wake()
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 BROKERS = ("embedded", "mosquitto")
+AMQTT = "amqtt"  # the pure Python broker there is, for a comparison of brokers alone
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 START_S = 20.0
@@ -83,6 +85,11 @@ class Program:
             said = self._log.read_text("utf-8", "replace").strip().splitlines()[-1:]
             raise RuntimeError(f"{self._process.args!r} ended: {said}")
 
+    def kill(self) -> None:
+        """SIGKILL, as a power cut."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for what does not listen."""
         self._process.terminate()
@@ -97,7 +104,7 @@ class Program:
 def running_broker(
     name: str, folder: Path, queued_max: int = 10_000, *, paced: bool = True
 ) -> Iterator[tuple[Program, int]]:
-    """One of BROKERS on a free loopback port, until the block ends; queues are mosquitto's.
+    """One of BROKERS or AMQTT on a free loopback port until the block ends; queues: mosquitto's.
 
     The embedded one, not `paced`, reads a flood as fast as it can, as mosquitto always does.
     """
@@ -105,6 +112,14 @@ def running_broker(
     if name == "embedded":
         command = [sys.executable, "-m", "demesh.broker", "--port", str(port)]
         command += [] if paced else ["--unpaced"]
+    elif name == AMQTT:
+        config = folder / "amqtt.yaml"
+        config.write_text(
+            f"listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{port}\n"
+            "plugins:\n  amqtt.plugins.authentication.AnonymousAuthPlugin:\n"
+            "    allow_anonymous: true\n"
+        )
+        command = [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
     else:
         assert MOSQUITTO is not None, "ask missing() first"
         config = folder / "mosquitto.conf"
@@ -125,6 +140,8 @@ def missing(name: str) -> str:
     """What to install for a broker; empty if it is there."""
     if name == "mosquitto" and MOSQUITTO is None:
         return "mosquitto is not installed: apt install mosquitto"
+    if name == AMQTT and importlib.util.find_spec(AMQTT) is None:
+        return "amqtt is not installed: pip install amqtt"
     return ""
 
 
