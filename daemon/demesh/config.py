@@ -1,31 +1,30 @@
 """A device's configuration as frozen records, and the pure check that makes one from a TOML table.
 
-Reading the file belongs to `cli/reading.py`. Paths stay text here: relative ones are meant from the
-folder of the configuration file, and only the shell knows where that is.
+Reading the file belongs to `cli/reading.py`, reading what it names to others there. Paths stay text
+here: relative ones are meant from the folder of the file, and only the shell knows where that is.
 """
 
 from __future__ import annotations
 
-import difflib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from demesh.errors import ConfigError
+from demesh.section import Section
 
 AMOUNT_MAX = 2**53 - 1  # exact in JSON, SQLite and JavaScript, like every amount on the wire
 POWER_W_MAX = 2**32 - 1  # the wire's U32
-MQTT_PORT = 1883
+MQTT_PORT, MQTTS_PORT = 1883, 8883
+
+# Two are enough for one to fail or lie; each costs the device its whole traffic once more.
+BROKERS_MAX = 8
+
+# Python's ssl takes pre-shared keys since then.
+PSK_PYTHON = (3, 13)
+
 NAME_CHARS_MAX = 64  # the wire's Name
-
-
-class EntryError(ConfigError):
-    """A key that is unknown, missing or of the wrong type; `section` and `key` say which."""
-
-    def __init__(self, where: str, section: str, key: str, text: str) -> None:
-        super().__init__(f"{where}: {text}")
-        self.section, self.key, self.text = section, key, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +74,31 @@ class MeshSection:
 
 @dataclass(frozen=True, slots=True)
 class BrokerSection:
-    """Where the broker is. `wait_s`: patience for the first connection; 0 waits for ever."""
+    """Where a broker is, and how to be let in. All files are named, none is read here.
+
+    `wait_s`: patience for the first connection; 0 waits for ever. The system's authorities vouch
+    for a TLS broker where no `ca_file` does.
+    """
 
     host: str
     port: int = MQTT_PORT
+    tls: bool = False
     username: str | None = None
     password_file: str | None = None
+    password_credential: str | None = None  # a file in $CREDENTIALS_DIRECTORY
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    psk_identity: str | None = None
+    psk_file: str | None = None
+    keepalive_s: int = 20
     wait_s: int = 30
 
     @property
     def url(self) -> str:
         """The address as a person writes it, IPv6 in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt://{host}:{self.port}"
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,7 @@ class Config:
 
     device: DeviceSection
     mesh: MeshSection
-    broker: BrokerSection
+    brokers: tuple[BrokerSection, ...]
     sell: SellPolicy | None = None
     buy: BuyPolicy | None = None
     driver: Mapping[str, Any] = field(default_factory=dict)
@@ -107,25 +118,24 @@ PROFILES = ("lan", "wan")
 
 def parse(table: Mapping[str, Any], where: str) -> Config:
     """The configuration in a TOML table; `where` names the file. Raises EntryError."""
-    top = _Section(where, "", table)
+    top = Section(where, "", table)
     top.known("device", "mesh", "broker", "market", "driver")
     device = top.section("device")
     mesh = top.section("mesh")
-    broker = top.section("broker")
     market = top.section("market", needed=False)
     driver = top.section("driver", needed=False)
     market.known("sell", "buy")
     return Config(
         device=_device(device),
         mesh=_mesh(mesh),
-        broker=_broker(broker),
+        brokers=_brokers(top.sections("broker", BROKERS_MAX)),
         sell=_sell(market.section("sell")) if "sell" in market.table else None,
         buy=_buy(market.section("buy")) if "buy" in market.table else None,
         driver=dict(driver.table),
     )
 
 
-def _device(section: _Section) -> DeviceSection:
+def _device(section: Section) -> DeviceSection:
     section.known("name", "class", "driver", "data", "key", "vote_key", "certificate", "report_s")
     return DeviceSection(
         name=section.text("name", chars_max=NAME_CHARS_MAX),
@@ -139,7 +149,7 @@ def _device(section: _Section) -> DeviceSection:
     )
 
 
-def _mesh(section: _Section) -> MeshSection:
+def _mesh(section: Section) -> MeshSection:
     section.known("genesis", "profile")
     profile = section.text("profile", "lan")
     if profile not in PROFILES:
@@ -147,20 +157,74 @@ def _mesh(section: _Section) -> MeshSection:
     return MeshSection(genesis=section.text("genesis"), profile=profile)
 
 
-def _broker(section: _Section) -> BrokerSection:
-    section.known("url", "username", "password_file", "wait_s")
-    url = section.text("url")
-    host, port = split_url(section, "url", url)
-    username = section.text("username", "") or None
-    password_file = section.text("password_file", "") or None
-    if password_file is not None and username is None:
-        raise section.misfit("password_file", "needs a username beside it")
+_COMPANIONS = {
+    "password_file": "username",
+    "password_credential": "username",
+    "client_certificate": "client_key",
+    "client_key": "client_certificate",
+    "psk_identity": "psk_file",
+    "psk_file": "psk_identity",
+}
+"""Keys of a broker that mean nothing without another."""
+
+_OF_TLS = ("ca_file", "client_certificate", "client_key", "psk_identity", "psk_file")
+
+_EXCLUSIVE = (
+    ("password_file", "password_credential"),
+    ("psk_identity", "ca_file"),
+    ("psk_identity", "client_certificate"),
+)
+
+
+def _brokers(sections: list[Section]) -> tuple[BrokerSection, ...]:
+    found: list[BrokerSection] = []
+    for section in sections:
+        broker = _broker(section)
+        for number, other in enumerate(found, 1):
+            if (broker.host, broker.port) == (other.host, other.port):
+                raise section.misfit("url", f'= "{broker.url}" is that of no. {number} already')
+        found.append(broker)
+    return tuple(found)
+
+
+def _broker(section: Section) -> BrokerSection:
+    words = ("username", *_COMPANIONS, "ca_file")
+    section.known("url", "keepalive_s", "wait_s", *words)
+    tls, host, port = split_url(section, "url", section.text("url"))
+    given = {word: section.text(word) for word in words if word in section.table}
+    _check_company(section, given, tls)
     return BrokerSection(
-        host, port, username, password_file, wait_s=section.integer("wait_s", 0, 86_400, 30)
+        host,
+        port,
+        tls,
+        **given,
+        keepalive_s=section.integer("keepalive_s", 1, 3600, 20),
+        wait_s=section.integer("wait_s", 0, 86_400, 30),
     )
 
 
-def _sell(section: _Section) -> SellPolicy:
+def _check_company(section: Section, given: Mapping[str, str], tls: bool) -> None:
+    """Which keys of a broker go together; raises EntryError."""
+    for key in given:
+        if key in _COMPANIONS and _COMPANIONS[key] not in given:
+            raise section.misfit(key, f"needs a {_COMPANIONS[key]} beside it")
+        if key in _OF_TLS and not tls:
+            raise section.misfit(key, 'is of TLS; write url = "mqtts://..."')
+    for one, other in _EXCLUSIVE:
+        if one in given and other in given:
+            raise section.misfit(other, f"and {one} exclude each other; leave one of them out")
+    if "/" in given.get("password_credential", ""):
+        raise section.misfit(
+            "password_credential", "is a name without a path, as in LoadCredential"
+        )
+    if "psk_identity" in given and sys.version_info < PSK_PYTHON:
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        needed = f"{PSK_PYTHON[0]}.{PSK_PYTHON[1]}"
+        text = f"needs Python {needed}, this is {here}; take certificates or passwords instead"
+        raise section.misfit("psk_identity", text)
+
+
+def _sell(section: Section) -> SellPolicy:
     section.known(*(f.name for f in fields(SellPolicy)))
     return SellPolicy(
         price=section.integer("price", 0, AMOUNT_MAX),
@@ -173,7 +237,7 @@ def _sell(section: _Section) -> SellPolicy:
     )
 
 
-def _buy(section: _Section) -> BuyPolicy:
+def _buy(section: Section) -> BuyPolicy:
     section.known(*(f.name for f in fields(BuyPolicy)))
     return BuyPolicy(
         price_max=section.integer("price_max", 0, AMOUNT_MAX),
@@ -183,91 +247,22 @@ def _buy(section: _Section) -> BuyPolicy:
     )
 
 
-def split_url(section: _Section, key: str, url: str) -> tuple[str, int]:
-    """Host and port of `mqtt://host:port`, IPv6 in brackets; port 1883 where none is given."""
-    expected = f'= "{url}" is not a broker address; write mqtt://host:port or mqtt://[::1]:port'
+def split_url(section: Section, key: str, url: str) -> tuple[bool, str, int]:
+    """Whether it is TLS, host and port of `mqtt://host:port` or `mqtts://host:port`."""
+    expected = (
+        f'= "{url}" is not a broker address; write mqtt://host:port or mqtt://[::1]:port, '
+        "and mqtts:// for TLS"
+    )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise section.misfit(key, expected) from None
-    if parts.scheme != "mqtt" or not parts.hostname or port == 0:
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0:
         raise section.misfit(key, expected)
     if parts.username is not None or parts.password is not None:
         raise section.misfit(key, "holds a login; move it to username and password_file")
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise section.misfit(key, expected)
-    return parts.hostname, MQTT_PORT if port is None else port
-
-
-_KINDS = {bool: "true or false", int: "an integer", float: "a fraction", str: "text"}
-
-
-def _shown(value: object) -> str:
-    """A value as it stands in TOML, shortened."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = f'"{value}"' if isinstance(value, str) else str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-class _Section:
-    """One table of the file: typed access, and errors that name it."""
-
-    def __init__(self, where: str, name: str, table: Mapping[str, Any]) -> None:
-        self.where, self.name, self.table = where, name, table
-
-    def misfit(self, key: str, text: str) -> EntryError:
-        place = f"[{self.name}] {key}" if self.name else key
-        return EntryError(self.where, self.name, key, f"{place} {text}")
-
-    def known(self, *keys: str) -> None:
-        """Every key of the table is one of `keys`; raises EntryError with the nearest one."""
-        for key in self.table:
-            if key in keys:
-                continue
-            near = difflib.get_close_matches(key, keys, n=1)
-            hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(keys)}"
-            raise self.misfit(key, f"is unknown; {hint}")
-
-    def section(self, key: str, *, needed: bool = True) -> _Section:
-        name = f"{self.name}.{key}" if self.name else key
-        value = self.table.get(key)
-        if value is None:
-            if not needed:
-                return _Section(self.where, name, {})
-            raise EntryError(self.where, name, "", f"the section [{name}] is missing")
-        if not isinstance(value, dict):
-            raise self.misfit(key, f"= {_shown(value)} must be a section; write [{name}]")
-        return _Section(self.where, name, value)
-
-    def text(self, key: str, default: str | None = None, *, chars_max: int = 1024) -> str:
-        value = self._value(key, default)
-        if not isinstance(value, str):
-            raise self.misfit(key, f'= {_shown(value)} is not text; write {key} = "..."')
-        if default is None and not value.strip():
-            raise self.misfit(key, "is empty")
-        if len(value) > chars_max or not value.isprintable():
-            raise self.misfit(key, f"must be at most {chars_max} printable characters")
-        return value
-
-    def integer(self, key: str, least: int, most: int, default: int | None = None) -> int:
-        value = self._value(key, default)
-        if type(value) is not int:
-            hint = "; write it without quotes" if isinstance(value, str) else ""
-            if isinstance(value, float) and key in ("price", "price_max"):
-                micro = round(value * 1_000_000)
-                hint = f"; for {value} credits per kWh write {micro} (micro-credits)"
-            kind = _KINDS.get(type(value), "something else")
-            raise self.misfit(key, f"= {_shown(value)} is {kind}, expected an integer{hint}")
-        if not least <= value <= most:
-            raise self.misfit(key, f"= {value} is outside {least}..{most}")
-        return value
-
-    def _value(self, key: str, default: object) -> object:
-        value = self.table.get(key, default)
-        if value is None:
-            raise EntryError(
-                self.where, self.name, "", f"[{self.name}] {key} is missing; it has no default"
-            )
-        return value
+    tls = parts.scheme == "mqtts"
+    return tls, parts.hostname, port or (MQTTS_PORT if tls else MQTT_PORT)

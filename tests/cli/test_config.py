@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def test_the_least_configuration_has_every_default() -> None:
     assert parse(LEAST, "demesh.toml") == Config(
         device=DeviceSection("b1", "battery", "simulated", "data", "device.key", "vote.key"),
         mesh=MeshSection("genesis.cbor", "lan"),
-        broker=BrokerSection("localhost", 1883, None, None, 30),
+        brokers=(BrokerSection("localhost"),),
         sell=None,
         buy=None,
         driver={},
@@ -68,7 +69,7 @@ def test_the_example_in_configs_is_accepted_and_shows_every_policy() -> None:
     config = read_config(EXAMPLE)
     assert isinstance(config.sell, SellPolicy)
     assert isinstance(config.buy, BuyPolicy)
-    assert config.broker.url == "mqtt://localhost:1883"
+    assert config.brokers[0].url == "mqtt://localhost:1883"
 
 
 def test_options_of_the_driver_are_passed_on_as_they_are() -> None:
@@ -83,13 +84,14 @@ def test_options_of_the_driver_are_passed_on_as_they_are() -> None:
         ("mqtt://broker.example:8883", "broker.example", 8883),
         ("mqtt://[::1]:1884", "::1", 1884),
         ("mqtt://10.0.0.7:1883/", "10.0.0.7", 1883),
+        ("mqtts://broker.example", "broker.example", 8883),
+        ("mqtts://[::1]:1883", "::1", 1883),
     ],
 )
 def test_a_broker_address_is_split_and_written_again(url: str, host: str, port: int) -> None:
-    broker = parse(changed("broker", url=url), "demesh.toml").broker
-    assert (broker.host, broker.port) == (host, port)
-    again = parse(changed("broker", url=broker.url), "demesh.toml").broker
-    assert (again.host, again.port) == (host, port)
+    (broker,) = parse(changed("broker", url=url), "demesh.toml").brokers
+    assert (broker.host, broker.port, broker.tls) == (host, port, url.startswith("mqtts"))
+    assert parse(changed("broker", url=broker.url), "demesh.toml").brokers == (broker,)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,61 @@ def test_what_is_no_broker_address_is_refused_with_the_form_to_write(url: str) -
             "demesh.toml: [broker] password_file needs a username beside it",
         ),
         (
+            changed("broker", username="u", password_file="p", password_credential="c"),
+            "demesh.toml: [broker] password_credential and password_file exclude each other; "
+            "leave one of them out",
+        ),
+        (
+            changed("broker", username="u", password_credential="/run/c"),
+            "demesh.toml: [broker] password_credential is a name without a path, "
+            "as in LoadCredential",
+        ),
+        (
+            changed("broker", ca_file="ca.pem"),
+            'demesh.toml: [broker] ca_file is of TLS; write url = "mqtts://..."',
+        ),
+        (
+            changed("broker", url="mqtts://h", client_key="k"),
+            "demesh.toml: [broker] client_key needs a client_certificate beside it",
+        ),
+        (
+            changed("broker", url="mqtts://h", psk_identity="b1"),
+            "demesh.toml: [broker] psk_identity needs a psk_file beside it",
+        ),
+        (
+            changed("broker", url="mqtts://h", psk_identity="b1", psk_file="k", ca_file="c"),
+            "demesh.toml: [broker] ca_file and psk_identity exclude each other; "
+            "leave one of them out",
+        ),
+        (
+            changed("broker", ca_fiel="c"),
+            'demesh.toml: [broker] ca_fiel is unknown; did you mean "ca_file"?',
+        ),
+        (
+            changed("", broker=[{"url": "mqtt://a"}, {"url": "mqtt://b", "keepalive_s": 0}]),
+            "demesh.toml: [[broker]] no. 2: keepalive_s = 0 is outside 1..3600",
+        ),
+        (
+            changed("", broker=[{"url": "mqtt://a"}, {"url": "mqtts://a:1883"}]),
+            'demesh.toml: [[broker]] no. 2: url = "mqtts://a:1883" is that of no. 1 already',
+        ),
+        (
+            changed("", broker=[{"url": "mqtt://a"}, {}]),
+            "demesh.toml: [[broker]] no. 2: url is missing; it has no default",
+        ),
+        (
+            changed("", broker=[]),
+            "demesh.toml: broker is empty; write [broker], or [[broker]] for each of several",
+        ),
+        (
+            changed("", broker=[{"url": f"mqtt://h{n}"} for n in range(9)]),
+            "demesh.toml: broker is there 9 times; 8 are the most",
+        ),
+        (
+            changed("", broker=["mqtt://a"]),
+            'demesh.toml: broker holds "mqtt://a", which is no section; write [[broker]]',
+        ),
+        (
             changed("broker", url="mqtt://me:secret@h"),
             "demesh.toml: [broker] url holds a login; move it to username and password_file",
         ),
@@ -182,6 +239,55 @@ def test_a_mistake_in_a_file_names_its_line(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             read_config(path)
         assert str(caught.value).startswith(f"{path}:{number}: "), wrong
+
+
+SEVERAL = """
+[[broker]]
+url = "mqtt://home"
+[[broker]]
+# The other one.
+url = "mqtts://street"
+username = "b1"
+password_file = "street.password"
+[[broker]]
+url = "mqtt://[::1]"
+"""
+
+
+def test_several_brokers_are_listed_in_order() -> None:
+    table = changed("", **tomllib.loads(SEVERAL))
+    assert [broker.url for broker in parse(table, "demesh.toml").brokers] == [
+        "mqtt://home:1883",
+        "mqtts://street:8883",
+        "mqtt://[::1]:1883",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line"),
+    [
+        ('url = "mqtts://street"', 'url = "street"', 6),
+        ('username = "b1"', 'user_name = "b1"', 7),
+        ('username = "b1"\n', "", 7),  # and the password is on the next line, now this one
+        ('url = "mqtts://street"\n', "", 4),
+        ('url = "mqtt://[::1]"', 'url = "mqtt://home"', 10),
+    ],
+)
+def test_a_mistake_in_one_broker_of_several_names_its_line(
+    tmp_path: Path, right: str, wrong: str, line: int
+) -> None:
+    path = tmp_path / "demesh.toml"
+    rest = EXAMPLE.read_text().replace("[broker]", "[other]")
+    path.write_text(SEVERAL.replace(right, wrong, 1) + rest[: rest.index("[other]")])
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    assert str(caught.value).startswith(f"{path}:{line}: [[broker]] no. "), caught.value
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="this Python has pre-shared keys")
+def test_pre_shared_keys_are_refused_where_python_has_none() -> None:
+    text = complaint(changed("broker", url="mqtts://h", psk_identity="b1", psk_file="k"))
+    assert "[broker] psk_identity needs Python 3.13, this is 3." in text
 
 
 def test_what_is_no_toml_or_no_text_names_its_line(tmp_path: Path) -> None:

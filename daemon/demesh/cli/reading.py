@@ -7,8 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from demesh.config import Config, EntryError, parse
+from demesh.config import Config, parse
 from demesh.errors import ConfigError
+from demesh.section import EntryError
 
 # A configuration has some dozen lines; a scenario some hundred. Anything larger is another file.
 CONFIG_BYTES_MAX = 1024 * 1024
@@ -21,7 +22,7 @@ def read_config(path: Path) -> Config:
     try:
         return parse(table, str(path))
     except EntryError as error:
-        line = line_of(text, error.section, error.key)
+        line = line_of(text, error.section, error.key, error.number)
         place = f"{path}:{line}" if line else str(path)
         raise ConfigError(f"{place}: {error.text}") from None
 
@@ -54,17 +55,21 @@ def parse_toml(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"{path}:{line}: not TOML: {what} (column {column})") from None
 
 
-def line_of(text: str, section: str, key: str) -> int | None:
-    """The line on which a key, or with an empty one a section, is written; None if not found."""
-    here, within = "", not section
-    for number, line in enumerate(text.splitlines(), 1):
+def line_of(text: str, section: str, key: str, number: int = 0) -> int | None:
+    """The line on which a key, or with an empty one a section, is written; None if not found.
+
+    `number` is that of one `[[section]]` of several, from 0.
+    """
+    here, within, passed = "", not section, 0
+    for line_number, line in enumerate(text.splitlines(), 1):
         heading = re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line)
         if heading:
             here = heading[1].replace('"', "")
-            within = here == section
+            within = here == section and passed == number
+            passed += here == section
             full = f"{section}.{key}" if section else key
             if (within and not key) or (key and here == full):
-                return number
+                return line_number
         elif within and key and re.match(rf'\s*"?{re.escape(key)}"?\s*(=|\.)', line):
-            return number
+            return line_number
     return None

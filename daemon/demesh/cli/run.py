@@ -6,13 +6,15 @@ import argparse
 import asyncio
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from demesh.cli.links import absent_files, links
 from demesh.cli.plugins import OpenDriver, find_driver, open_driver
 from demesh.cli.reading import read_config
 from demesh.config import Config
-from demesh.errors import ConfigError, KeyFileError
+from demesh.errors import ConfigError
 
 if TYPE_CHECKING:
     from demesh.node import Node
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from demesh.runtime import Runtime
     from demesh.wire.messages import DeviceCertificate, Genesis
 
-PASSWORD_BYTES_MAX = 1024
 GENESIS_BYTES_MAX = 4 * 1024 * 1024
 CERTIFICATE_BYTES_MAX = 1024
 
@@ -61,32 +62,20 @@ def _open(path: Path, config: Config, factory: OpenDriver) -> Runtime:
     from demesh.observe.projection import Projection  # noqa: PLC0415
     from demesh.runtime import Runtime  # noqa: PLC0415
     from demesh.storage.store import FileStore  # noqa: PLC0415
-    from demesh.transport.client import Link  # noqa: PLC0415
     from demesh.wire import identity  # noqa: PLC0415
 
-    folder, broker = path.parent, config.broker
+    folder = path.parent
     _, mesh = read_genesis(folder / config.mesh.genesis)
-    _load_keys(path, config)
-    password = read_password(folder, config)
+    device_key = bytes(_load_keys(path, config).device_key.verify_key)
+    ways = links(folder, config, identity.text(identity.device_id(device_key)))
     open_log()
     store = FileStore(folder / config.device.data, mesh)
     now = time.monotonic_ns()
     device = open_driver(factory, path, config, now=now)
     node = _node(path, config, store.load(), now)
-    link = Link(
-        broker.host,
-        broker.port,
-        broker.url,
-        client_id=identity.text(node.me.id),
-        subscriptions=node.subscriptions,
-        will=node.will,
-        username=broker.username,
-        password=password,
-        wait_s=broker.wait_s,
-        least_qos=1,
-    )
+    ways = tuple(replace(way, subscriptions=node.subscriptions, will=node.will) for way in ways)
     projection = Projection(node.me.name, node.topics.observation(""))
-    return Runtime(node, store, device, projection, (link,))
+    return Runtime(node, store, device, projection, ways)
 
 
 def _node(path: Path, config: Config, restored: Restored, now: Instant) -> Node:
@@ -169,33 +158,19 @@ def read_certificate(path: Path) -> DeviceCertificate:
         raise ConfigError(f"{path}: not a certificate of a device: {error}") from None
 
 
-def read_password(folder: Path, config: Config) -> str | None:
-    """The broker's password, if there is one; raises KeyFileError."""
-    if config.broker.password_file is None:
-        return None
-    from demesh.storage.keys import read_private  # noqa: PLC0415
-
-    path = folder / config.broker.password_file
-    content = read_private(path, PASSWORD_BYTES_MAX)
-    try:
-        password = content.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        password = ""
-    if not password or len(content) > PASSWORD_BYTES_MAX or "\n" in password:
-        raise KeyFileError(f"{path}: expected the broker password on one line of UTF-8 text")
-    return password
-
-
 def _report_check(path: Path, config: Config) -> int:
     """Say what is good and what is missing; raises DemeshError for what is wrong."""
     device = config.device
     named = (config.mesh.genesis, device.key, device.vote_key, device.certificate)
     absent = [name for name in named if name is not None and not (path.parent / name).exists()]
+    unchecked = absent_files(path.parent, config)
+    if not unchecked:
+        links(path.parent, config, device.name)
     if not absent:
         from demesh.ports import Restored  # noqa: PLC0415
 
         _node(path, config, Restored(), 0)
     print(f"{path}: good; {config.device.name} ({config.device.device_class})")
-    if absent:
-        print(f"{path}: not there yet, so not checked: {', '.join(absent)}")
+    if absent or unchecked:
+        print(f"{path}: not there yet, so not checked: {', '.join([*absent, *unchecked])}")
     return 0

@@ -10,16 +10,16 @@ import fcntl
 import hashlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from demesh.cli.links import links
 from demesh.cli.members import Mesh, read_mesh
-from demesh.cli.run import read_password
 from demesh.errors import TemporaryError
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
 from demesh.ports import Publish
 from demesh.storage.keys import load_key
-from demesh.transport.client import Link
 from demesh.transport.once import publish_once
 from demesh.wire import identity
 from demesh.wire.frame import seal_statement
@@ -85,16 +85,8 @@ class Submission:
 
     async def _carry(self) -> tuple[Result, Mesh]:
         config = self._mesh.config
-        broker = config.broker
-        link = Link(
-            broker.host,
-            broker.port,
-            broker.url,
-            client_id=f"demesh-member-{os.urandom(6).hex()}",
-            subscriptions=(),
-            username=broker.username,
-            password=read_password(self._mesh.folder, config),
-        )
+        client_id = f"{identity.text(self.op.signer)}-{os.urandom(6).hex()}"
+        link = replace(links(self._mesh.folder, config, client_id)[0], least_qos=0)
         begun = said = time.monotonic()
         await publish_once(link, self._publish)
         while time.monotonic() < begun + PATIENCE_S:

@@ -38,7 +38,15 @@ def load_key(path: Path) -> SigningKey:
     return SigningKey(_seed(path, read_private(path, len(PREFIX) + 2 * SEED_BYTES + 2)))
 
 
-def read_private(path: Path, bytes_max: int) -> bytes:
+def read_credential(path: Path, bytes_max: int) -> bytes:
+    """The same of a file that systemd made for this service.
+
+    It lets the service's user in by an access list, whose mask stands where the group's rights do.
+    """
+    return read_private(path, bytes_max, stat.S_IRWXO)
+
+
+def read_private(path: Path, bytes_max: int, too_open: int = OPEN_TO_OTHERS) -> bytes:
     """At most one byte more than `bytes_max` of a file only its owner can read, or KeyFileError."""
     try:
         # Without O_NONBLOCK a FIFO under this name would hold the start for ever.
@@ -52,7 +60,7 @@ def read_private(path: Path, bytes_max: int) -> bytes:
         state = os.fstat(handle)
         if not stat.S_ISREG(state.st_mode):
             raise KeyFileError(f"{path}: not a file")
-        if state.st_mode & OPEN_TO_OTHERS:
+        if state.st_mode & too_open:
             mode = stat.S_IMODE(state.st_mode)
             raise KeyFileError(f"{path}: mode {mode:04o} lets others read it; chmod 600 {path}")
         return os.read(handle, bytes_max + 1)
