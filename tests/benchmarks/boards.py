@@ -96,8 +96,9 @@ class Boards:
         return seal_statement(Kind.OP, self.binding, _id(key), encode(op), sign)
 
     @contextmanager
-    def running(self, port: int) -> Iterator[dict[str, Program]]:
-        """All voters' daemons, connected to the broker at `port`."""
+    def running(self, *ports: int) -> Iterator[dict[str, Program]]:
+        """All voters' daemons, connected to the brokers at these ports."""
+        brokers = "".join(f'[[broker]]\nurl = "mqtt://127.0.0.1:{port}"\n' for port in ports)
         plugins = _driver(self.folder)
         with ExitStack() as stack:
             programs: dict[str, Program] = {}
@@ -105,8 +106,7 @@ class Boards:
                 place = self.folder / name
                 (place / "demesh.toml").write_text(
                     f'[device]\nname = "{name}"\nclass = "voter"\ndriver = "quiet"\n'
-                    '[mesh]\ngenesis = "../genesis.cbor"\n'
-                    f'[broker]\nurl = "mqtt://127.0.0.1:{port}"\n'
+                    f'[mesh]\ngenesis = "../genesis.cbor"\n{brokers}'
                 )
                 config = str(place / "demesh.toml")
                 command = [sys.executable, "-m", "demesh", "run", "--config", config]

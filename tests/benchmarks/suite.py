@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks import (
     attack,
     broker,
+    brokers,
     consensus,
     daemon,
     ledger,
@@ -38,6 +39,7 @@ GROUPS: dict[str, Group] = {
     "street": street.rows,
     "swarm": swarm.rows,
     "broker": broker.rows,
+    "brokers": brokers.rows,
     "traffic": traffic.rows,
     "transport": transport.rows,
     "consensus": consensus.rows,
