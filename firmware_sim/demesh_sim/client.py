@@ -16,7 +16,7 @@ from typing import Protocol
 
 from demesh import ports
 from demesh.broker.codec import (
-    ACCEPTED,
+    Code,
     Connack,
     Connect,
     Disconnect,
@@ -27,6 +27,7 @@ from demesh.broker.codec import (
     Publish,
     Suback,
     Subscribe,
+    Wanted,
 )
 from demesh.ports import MILLISECOND, SECOND, Instant
 from demesh_sim.heap import Alarm, Heap
@@ -82,7 +83,7 @@ class Client:
         self.client_id = client_id
         self.phase = Phase.DOWN
         self.dropped = 0  # publications pushed out of the outbox
-        self._filters = tuple((topic_filter, 1) for topic_filter in subscriptions)
+        self._filters = tuple(Wanted(topic_filter, 1) for topic_filter in subscriptions)
         self._will = Publish(will[0], will[1], qos=1)
         self._linked = linked
         self._received = received
@@ -182,8 +183,8 @@ class Client:
             self._send(Pingreq())
         self._timer.set(now + KEEP_ALIVE_S * SECOND)
 
-    def _greeted(self, code: int) -> None:
-        assert code == ACCEPTED, f"the broker refused {self.client_id} with code {code}"
+    def _greeted(self, code: Code) -> None:
+        assert code is Code.SUCCESS, f"the broker refused {self.client_id} with code {code}"
         self.phase = Phase.SUBSCRIBING
         self._send(Subscribe(self._next_packet_id(), self._filters))
 

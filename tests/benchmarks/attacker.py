@@ -33,6 +33,7 @@ from demesh.broker.codec import (
     Subscribe,
     Unsuback,
     Unsubscribe,
+    Wanted,
     encode,
 )
 from demesh.wire._reference import read_envelope
@@ -198,7 +199,7 @@ class Attacker:
         if self._filters:
             self._hear(self._ear.say(Unsubscribe(2, self._filters), Unsuback))
         if wanted:
-            self._hear(self._ear.say(Subscribe(3, tuple((one, 0) for one in wanted)), Suback))
+            self._hear(self._ear.say(Subscribe(3, tuple(Wanted(one, 0) for one in wanted)), Suback))
         self._filters = wanted
 
     def _load(self) -> None:

@@ -11,7 +11,16 @@ import select
 import socket
 import time
 
-from demesh.broker.codec import Connack, Connect, Decoder, Packet, Suback, Subscribe, encode
+from demesh.broker.codec import (
+    Connack,
+    Connect,
+    Decoder,
+    Packet,
+    Suback,
+    Subscribe,
+    Wanted,
+    encode,
+)
 from demesh.broker.codec import Publish as PublishPacket
 
 TOPIC = "demesh/1/bench/vote/one"
@@ -34,7 +43,7 @@ class Peer:
 
     def subscribe(self) -> None:
         """Subscribe at the QoS of the flood."""
-        self._say(Subscribe(1, ((TOPIC, self._qos),)), Suback)
+        self._say(Subscribe(1, (Wanted(TOPIC, self._qos),)), Suback)
 
     def fileno(self) -> int:
         """For select."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from demesh.broker.codec import (
+    Code,
     Connack,
     Connect,
     Decoder,
@@ -15,6 +16,7 @@ from demesh.broker.codec import (
     Publish,
     Suback,
     Subscribe,
+    Wanted,
     encode,
 )
 
@@ -82,7 +84,7 @@ class RawClient:
     async def subscribe(self, *filters: tuple[str, int]) -> None:
         """Subscribe; every filter is granted the QoS asked for."""
         self._next_id += 1
-        self.send(Subscribe(self._next_id, filters))
+        self.send(Subscribe(self._next_id, tuple(Wanted(*one) for one in filters)))
         await self.expect(Suback(self._next_id, tuple(qos for _, qos in filters)))
 
     def abort(self) -> None:
@@ -106,10 +108,10 @@ class Visitors:
     async def connect(
         self, client_id: str = "", present: bool = False, **fields: object
     ) -> RawClient:
-        """A connected client: clean session unless told, `present` as the broker must answer."""
+        """A connected client: clean start unless told, `present` as the broker must answer."""
         client = await self.dial()
         client.send(Connect(client_id, **fields))  # type: ignore[arg-type]
-        await client.expect(Connack(0, present))
+        await client.expect(Connack(Code.SUCCESS, present))
         return client
 
     def leave(self) -> None:

@@ -24,6 +24,7 @@ from demesh.broker.codec import (
     Pubrec,
     Pubrel,
     Subscribe,
+    Wanted,
     encode,
 )
 from demesh.broker.limits import Limits, Reason
@@ -147,7 +148,7 @@ def test_a_packet_that_ends_the_connection_pauses_nothing() -> None:
 def test_answers_are_free_as_long_as_they_answer_something() -> None:
     desk = Desk(replace(SLOW, packets_per_s_max=2, pause_ms=100))
     desk.join(B, "b")
-    desk.say(A, Subscribe(1, (("t", 2),)))
+    desk.say(A, Subscribe(1, (Wanted("t", 2),)))
     for n in range(30):
         desk.wait(SECOND)
         sent = desk.say(B, Publish("t", b"", 1 + n % 2, packet_id=1))
@@ -174,7 +175,7 @@ def test_fetching_retained_messages_again_and_again_is_paid_for() -> None:
     for n in range(5):
         desk.say(B, Publish(f"t/{n}", bytes(100), retain=True))
         desk.wait(SECOND)
-    wanted = Subscribe(1, (("#", 0),))
+    wanted = Subscribe(1, (Wanted("#", 0),))
     assert Pause(A, "a") not in desk.say(A, wanted)
     assert Pause(A, "a") in desk.say(A, wanted)
 
@@ -187,7 +188,7 @@ def test_without_a_rate_nobody_is_paused() -> None:
 
 def test_a_voter_at_full_load_and_a_daemon_that_comes_back_are_never_paused() -> None:
     desk = Desk(Limits())
-    desk.say(A, Subscribe(1, tuple((f"demesh/1/m/{area}/+", 1) for area in "abcdef")))
+    desk.say(A, Subscribe(1, tuple(Wanted(f"demesh/1/m/{area}/+", 1) for area in "abcdef")))
     for _ in range(10 * 10):
         desk.say(A, *[Publish("demesh/1/m/vote/x", bytes(700))] * 25)
         desk.wait(SECOND // 10)

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from broker.rawclient import PATIENCE_S, Visitors
-from demesh.broker.codec import Connack, Connect, Publish, Subscribe, encode
+from demesh.broker.codec import (
+    Code,
+    Connack,
+    Connect,
+    Publish,
+    Subscribe,
+    Wanted,
+    encode,
+)
 from demesh.broker.limits import Limits, Reason
 from demesh.broker.server import Server
 from demesh.errors import ConfigError, TemporaryError
@@ -43,7 +51,7 @@ async def test_a_stopped_server_cuts_everyone_off_and_starts_again_on_its_port()
     port = server.port
     for _ in range(3):
         visitors = Visitors(port)
-        client = await visitors.connect("a", clean_session=False)
+        client = await visitors.connect("a", clean_start=False)
         stranger = await visitors.dial()
         await client.nothing()
         await server.stop()
@@ -88,7 +96,7 @@ async def test_a_refusal_arrives_before_the_close() -> None:
     async with Server() as server:
         client = await Visitors(server.port).dial()
         client.send(Connect("a", level=9))
-        await client.expect(Connack(1))
+        await client.expect(Connack(Code.UNSUPPORTED_VERSION))
         await client.closed()
 
 
@@ -119,7 +127,7 @@ async def test_one_turn_cannot_ask_for_more_than_may_wait() -> None:
         client = await visitors.connect("greedy")
         client.send(*[Publish(f"t/{n}", bytes(10_000), retain=True) for n in range(100)])
         await client.nothing()
-        client.send(encode(Subscribe(1, (("#", 0),))) * 5_000)
+        client.send(encode(Subscribe(1, (Wanted("#", 0),))) * 5_000)
         while await client.next() is not None:
             pass
         assert server.counters.closed == {Reason.SLOW: 1}

@@ -22,6 +22,7 @@ import pytest
 
 from broker.rawclient import Visitors
 from demesh.broker.codec import (
+    Code,
     Connack,
     Connect,
     Disconnect,
@@ -36,6 +37,7 @@ from demesh.broker.codec import (
     Subscribe,
     Unsuback,
     Unsubscribe,
+    Wanted,
     encode,
 )
 from demesh.broker.server import Server
@@ -107,14 +109,14 @@ async def test_connect_is_accepted_without_a_session(visitors: Visitors) -> None
 async def test_an_unknown_protocol_level_is_answered_with_code_1(visitors: Visitors) -> None:
     client = await visitors.dial()
     client.send(Connect("level", level=77))
-    await client.expect(Connack(1))
+    await client.expect(Connack(Code.UNSUPPORTED_VERSION))
     await client.closed()
 
 
 async def test_mqtt_31_is_a_named_exception(visitors: Visitors, embedded: bool) -> None:
     client = await visitors.dial()
     client.send(bytes.fromhex("10 0f 0006 4d5149736470 03 02 003c 0001 61"))
-    await client.expect(Connack(1 if embedded else 0))
+    await client.expect(Connack(Code.UNSUPPORTED_VERSION if embedded else Code.SUCCESS))
 
 
 async def test_another_protocol_is_cut_off(visitors: Visitors) -> None:
@@ -131,7 +133,14 @@ async def test_http_is_cut_off(visitors: Visitors) -> None:
 
 @pytest.mark.parametrize(
     "first",
-    [Publish("t", b"x"), Subscribe(1, (("t", 0),)), Pingreq(), Disconnect(), Puback(1), Connack()],
+    [
+        Publish("t", b"x"),
+        Subscribe(1, (Wanted("t", 0),)),
+        Pingreq(),
+        Disconnect(),
+        Puback(1),
+        Connack(),
+    ],
     ids=lambda packet: type(packet).__name__,
 )
 async def test_anything_before_connect_is_cut_off(visitors: Visitors, first) -> None:
@@ -152,8 +161,8 @@ async def test_an_empty_client_id_needs_a_clean_session(visitors: Visitors) -> N
     await first.nothing()
     await second.nothing()
     third = await visitors.dial()
-    third.send(Connect("", clean_session=False))
-    await third.expect(Connack(2))
+    third.send(Connect("", clean_start=False))
+    await third.expect(Connack(Code.CLIENT_ID_INVALID))
     await third.closed()
 
 
@@ -336,7 +345,7 @@ async def test_overlapping_subscriptions_deliver_once_with_the_highest_qos(
 
 async def test_suback_answers_every_filter_in_order(visitors: Visitors) -> None:
     client = await visitors.connect("suback")
-    client.send(Subscribe(11, (("a", 2), ("b", 0), ("c/#", 1), ("+/d", 2))))
+    client.send(Subscribe(11, (Wanted("a", 2), Wanted("b", 0), Wanted("c/#", 1), Wanted("+/d", 2))))
     await client.expect(Suback(11, (2, 0, 1, 2)))
 
 
@@ -392,7 +401,7 @@ async def test_filters_match(visitors: Visitors, pattern: str, topic: str, match
 @pytest.mark.parametrize("pattern", ["", "a/#/b", "a#", "#a", "a/b+", "+a/b", "a/##"])
 async def test_an_invalid_filter_is_cut_off(visitors: Visitors, pattern: str) -> None:
     client = await visitors.connect("filter")
-    client.send(Subscribe(1, ((pattern, 0),)))
+    client.send(Subscribe(1, (Wanted(pattern, 0),)))
     await client.closed()
 
 
@@ -450,7 +459,7 @@ async def test_packets_may_arrive_in_any_pieces(visitors: Visitors) -> None:
     client = await visitors.dial()
     packets = (
         Connect("pieces"),
-        Subscribe(1, (("pieces", 1),)),
+        Subscribe(1, (Wanted("pieces", 1),)),
         Publish("pieces", bytes(300), 1, packet_id=2),
         Pingreq(),
     )
@@ -588,7 +597,7 @@ async def test_a_retained_will_stays(visitors: Visitors) -> None:
 
 
 async def test_a_persistent_session_keeps_subscriptions_and_messages(visitors: Visitors) -> None:
-    client = await visitors.connect("persist", clean_session=False)
+    client = await visitors.connect("persist", clean_start=False)
     await client.subscribe(("persist/#", 1))
     client.send(Disconnect())
     await client.closed()
@@ -596,7 +605,7 @@ async def test_a_persistent_session_keeps_subscriptions_and_messages(visitors: V
     for n in (1, 2, 3):
         sender.send(Publish("persist/x", b"%d" % n, 1, packet_id=n))
         await sender.expect(Puback(n))
-    client = await visitors.connect("persist", present=True, clean_session=False)
+    client = await visitors.connect("persist", present=True, clean_start=False)
     for n in (1, 2, 3):
         packet = await client.next()
         assert isinstance(packet, Publish)
@@ -607,22 +616,22 @@ async def test_a_persistent_session_keeps_subscriptions_and_messages(visitors: V
 
 
 async def test_a_clean_session_forgets_the_persistent_one(visitors: Visitors) -> None:
-    client = await visitors.connect("forget", clean_session=False)
+    client = await visitors.connect("forget", clean_start=False)
     await client.subscribe(("forget", 1))
     client.send(Disconnect())
     await client.closed()
-    client = await visitors.connect("forget", clean_session=True)
+    client = await visitors.connect("forget", clean_start=True)
     client.send(Publish("forget", b"x"))
     await client.nothing()
     client.send(Disconnect())
     await client.closed()
-    await visitors.connect("forget", present=False, clean_session=False)
+    await visitors.connect("forget", present=False, clean_start=False)
 
 
 async def test_unacknowledged_messages_come_again_as_duplicates_in_order(
     visitors: Visitors,
 ) -> None:
-    client = await visitors.connect("again", clean_session=False)
+    client = await visitors.connect("again", clean_start=False)
     await client.subscribe(("again", 1))
     sender = await visitors.connect("again-sender")
     for n in (1, 2, 3):
@@ -631,7 +640,7 @@ async def test_unacknowledged_messages_come_again_as_duplicates_in_order(
     first, second, third = [await client.next() for _ in range(3)]
     client.send(Puback(second.packet_id))
     await client.nothing()
-    client = await visitors.connect("again", present=True, clean_session=False)
+    client = await visitors.connect("again", present=True, clean_start=False)
     await client.expect(
         Publish("again", b"1", 1, False, True, first.packet_id),
         Publish("again", b"3", 1, False, True, third.packet_id),
@@ -639,7 +648,7 @@ async def test_unacknowledged_messages_come_again_as_duplicates_in_order(
 
 
 async def test_a_received_qos_2_message_is_not_repeated_but_released(visitors: Visitors) -> None:
-    client = await visitors.connect("release", clean_session=False)
+    client = await visitors.connect("release", clean_start=False)
     await client.subscribe(("release", 2))
     sender = await visitors.connect("release-sender")
     sender.send(Publish("release", b"x", 2, packet_id=1), Pubrel(1))
@@ -647,7 +656,7 @@ async def test_a_received_qos_2_message_is_not_repeated_but_released(visitors: V
     assert isinstance(packet, Publish)
     client.send(Pubrec(packet.packet_id))
     await client.expect(Pubrel(packet.packet_id))
-    client = await visitors.connect("release", present=True, clean_session=False)
+    client = await visitors.connect("release", present=True, clean_start=False)
     await client.expect(Pubrel(packet.packet_id))
     client.send(Pubcomp(packet.packet_id))
     await client.nothing()
@@ -658,10 +667,10 @@ async def test_an_unreleased_qos_2_message_survives_the_senders_connection(
 ) -> None:
     receiver = await visitors.connect("unreleased-receiver")
     await receiver.subscribe(("unreleased", 0))
-    sender = await visitors.connect("unreleased", clean_session=False)
+    sender = await visitors.connect("unreleased", clean_start=False)
     sender.send(Publish("unreleased", b"x", 2, packet_id=5))
     await sender.expect(Pubrec(5))
-    sender = await visitors.connect("unreleased", present=True, clean_session=False)
+    sender = await visitors.connect("unreleased", present=True, clean_start=False)
     sender.send(Publish("unreleased", b"x", 2, dup=True, packet_id=5))
     await sender.expect(Pubrec(5))
     sender.send(Pubrel(5))
@@ -670,12 +679,12 @@ async def test_an_unreleased_qos_2_message_survives_the_senders_connection(
 
 
 async def test_qos_0_is_not_kept_for_a_client_that_is_away(visitors: Visitors) -> None:
-    client = await visitors.connect("away", clean_session=False)
+    client = await visitors.connect("away", clean_start=False)
     await client.subscribe(("away", 1))
     client.send(Disconnect())
     await client.closed()
     sender = await visitors.connect("away-sender")
     sender.send(Publish("away", b"0"), Publish("away", b"1", 1, packet_id=1))
     await sender.expect(Puback(1))
-    client = await visitors.connect("away", present=True, clean_session=False)
+    client = await visitors.connect("away", present=True, clean_start=False)
     assert [message.payload for message in await client.messages()] == [b"1"]

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from demesh.broker.codec import (
-    SUBSCRIBE_FAILED,
+    Code,
     Connack,
     Connect,
     Disconnect,
@@ -264,7 +264,7 @@ async def test_a_packet_longer_than_any_frame_is_acknowledged_and_dropped() -> N
 async def test_a_refused_subscription_is_said_and_tried_again() -> None:
     def closed(line: Line, packet: Packet) -> None:
         if isinstance(packet, Subscribe):
-            line.say(Suback(packet.packet_id, (1, SUBSCRIBE_FAILED)))
+            line.say(Suback(packet.packet_id, (1, Code.UNSPECIFIED)))
         else:
             polite(line, packet)
 
@@ -279,7 +279,7 @@ async def test_a_refused_subscription_is_said_and_tried_again() -> None:
 
 async def test_a_broker_that_is_busy_is_tried_again() -> None:
     def busy(line: Line, packet: Packet) -> None:
-        line.say(Connack(3))
+        line.say(Connack(Code.UNAVAILABLE))
         line.transport.close()
 
     broker = ScriptedBroker(busy, polite)

@@ -22,11 +22,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from demesh.broker import packets
+from demesh.broker.codes import GRANTED, Code
 from demesh.broker.limits import Counters, Limits, Reason
 from demesh.broker.links import Conn, Link, Links
 from demesh.broker.pace import Pace
 from demesh.broker.packets import (
+    LEVEL_3,
     Connack,
     Connect,
     Disconnect,
@@ -219,11 +220,11 @@ class Broker:
 
     def _connect(self, link: Link, packet: Connect, effects: list[Effect]) -> None:
         will = packet.will
-        if packet.level != packets.LEVEL:
-            self._refuse(link, packets.REFUSED_VERSION, effects)
+        if packet.level != LEVEL_3:
+            self._refuse(link, Code.UNSUPPORTED_VERSION, effects)
             return
-        if not packet.client_id and not packet.clean_session:
-            self._refuse(link, packets.REFUSED_CLIENT_ID, effects)
+        if not packet.client_id and not packet.clean_start:
+            self._refuse(link, Code.CLIENT_ID_INVALID, effects)
             return
         if will is not None and not valid_name(will.topic, self.limits.topic_levels_max):
             self._end(link, Reason.TOPIC, effects)
@@ -234,23 +235,23 @@ class Broker:
         if before is not None:
             if before.conn is not None:
                 self._drop(before.conn, Reason.TAKEN_OVER, effects)
-            if packet.clean_session and client_id in self._sessions:
+            if packet.clean_start and client_id in self._sessions:
                 self._forget(before)
         session = self._sessions.get(client_id)
         present = session is not None
         if session is None:
             self._make_room()
-            session = Session(client_id, packet.clean_session, self.limits, self.counters)
+            session = Session(client_id, packet.clean_start, self.limits, self.counters)
             self._sessions[client_id] = session
         self._offline.pop(client_id, None)
         session.conn = link.conn
         link.session = session
         link.will = will
         self._links.keep_alive(link, packet.keep_alive_s)
-        effects.append(Transmit(link.conn, Connack(packets.ACCEPTED, present)))
+        effects.append(Transmit(link.conn, Connack(Code.SUCCESS, present)))
         self._transmit(link, session.resume(), effects)
 
-    def _refuse(self, link: Link, code: int, effects: list[Effect]) -> None:
+    def _refuse(self, link: Link, code: Code, effects: list[Effect]) -> None:
         effects.append(Transmit(link.conn, Connack(code)))
         self._end(link, Reason.REFUSED, effects)
 
@@ -294,20 +295,20 @@ class Broker:
         self, link: Link, session: Session, packet: Subscribe, effects: list[Effect]
     ) -> None:
         levels_max = self.limits.topic_levels_max
-        if not all(valid_filter(pattern, levels_max) for pattern, _ in packet.filters):
+        if not all(valid_filter(pattern, levels_max) for pattern, *_ in packet.filters):
             self._end(link, Reason.TOPIC, effects)
             return
-        codes = []
+        codes: list[Code] = []
         retained: list[Packet] = []
         filters_max = self.limits.subscriptions_max
-        for index, (pattern, qos) in enumerate(packet.filters):
+        for index, (pattern, qos, *_) in enumerate(packet.filters):
             full = len(session.subscriptions) >= filters_max
             # A filter named again and again would fetch all retained messages as many times.
             if index >= filters_max or (full and pattern not in session.subscriptions):
                 self.counters.subscriptions_refused += 1
-                codes.append(packets.SUBSCRIBE_FAILED)
+                codes.append(Code.UNSPECIFIED)
                 continue
-            codes.append(qos)
+            codes.append(GRANTED[qos])
             session.subscriptions[pattern] = qos
             self._subscriptions.add(pattern, session, qos)
             for message in self._retained.match(pattern):

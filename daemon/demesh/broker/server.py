@@ -195,7 +195,7 @@ class Server:
                     if not self._unwritten:
                         self._loop.call_soon(self._write)
                     self._unwritten.append(peer)
-                wire = encode(effect.packet)
+                wire = encode(effect.packet, peer.decoder.level)
                 peer.unwritten.append(wire)
                 peer.unwritten_bytes += len(wire)
                 if peer.unwritten_bytes > TURN_BYTES_MAX:
