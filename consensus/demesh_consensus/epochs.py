@@ -60,10 +60,11 @@ class Epochs:
         return self._follow(self.core.receive_proposal(proposal, now), now)
 
     def receive_certificate(
-        self, certificate: Certificate, now: Instant, live: bool = True
+        self, certificate: Certificate, now: Instant, live: bool = True, everywhere: bool = True
     ) -> list[Effect]:
-        """A certificate from anybody; `live` is False for a retained one."""
-        return self._follow(self.core.receive_certificate(certificate, now, live), now)
+        """A certificate from anybody; see Follower."""
+        effects = self.core.receive_certificate(certificate, now, live, everywhere)
+        return self._follow(effects, now)
 
     def receive_blocks(
         self,

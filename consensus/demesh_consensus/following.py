@@ -162,27 +162,30 @@ class Follower(ABC):
         return effects + self._advance(now)
 
     def receive_certificate(
-        self, certificate: Certificate, now: Instant, live: bool = True
+        self, certificate: Certificate, now: Instant, live: bool = True, everywhere: bool = True
     ) -> list[Effect]:
-        """A certificate from anybody; `live` is False for a retained one."""
+        """A certificate from anybody; `live` is False for a retained one.
+
+        What not all brokers brought is no reason to keep quiet: `everywhere` is False (R-BRK-3).
+        """
         statement = certificate.statement
         if statement.epoch != self.voters.epoch:
-            return self._foreign(certificate, now, live)
+            return self._foreign(certificate, now, live, everywhere)
         last = statement.kind is FINALIZE and certificate != self.tip.certificate
         if statement.view < self.tip.view or (statement.view == self.tip.view and not last):
             # It proves nothing that is not known here; so replaying it makes nobody verify it.
             # Another proof of my tip must be good, for it may keep me from giving mine.
             if live and statement.kind is FINALIZE:
-                self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
+                self._heard_tip(statement.view, everywhere, now)
             old = statement.view <= self.tip.view - VIEWS_KEPT
             return [*([Refused(Refusal.STALE)] if old else []), *self._advance(now)]
         if not self._proves(certificate, self._good):
             return [Refused(Refusal.CERTIFICATE)]
-        if live and statement.view > self.tip.view:
+        if live and everywhere and statement.view > self.tip.view:
             self.catchup.heard(statement)
         effects = self._take(certificate, now)
         if live and statement.kind is FINALIZE:  # after it was taken: then it may be my tip too
-            self.catchup.heard_tip(statement.view, self.tip.view, now, self._delay())
+            self._heard_tip(statement.view, everywhere, now)
         return effects + self._advance(now)
 
     def receive_blocks(
@@ -276,12 +279,19 @@ class Follower(ABC):
         self.catchup.behind(now, self._delay())
         return [Refused(Refusal.STALE), *self._advance(now)]
 
-    def _foreign(self, certificate: Certificate, now: Instant, live: bool) -> list[Effect]:
+    def _heard_tip(self, view: int, everywhere: bool, now: Instant) -> None:
+        """Somebody's tip: it may need mine, or make mine superfluous."""
+        if everywhere or view < self.tip.view:
+            self.catchup.heard_tip(view, self.tip.view, now, self._delay())
+
+    def _foreign(
+        self, certificate: Certificate, now: Instant, live: bool, everywhere: bool
+    ) -> list[Effect]:
         """A certificate of another epoch: perhaps the one that closed the last, which is my tip."""
         mine, statement = self.tip.certificate, certificate.statement
         if mine is not None and _ends_alike(statement, mine.statement):
             if live and (certificate == mine or self._proves(certificate, self._ended)):
-                self.catchup.heard_tip(self.tip.view, self.tip.view, now, self._delay())
+                self._heard_tip(self.tip.view, everywhere, now)
             return self._advance(now)
         if live or statement.epoch > self.voters.epoch:
             return self._elsewhere(statement.epoch, now)

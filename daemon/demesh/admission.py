@@ -6,14 +6,16 @@ its place what it wasted (R-WIRE-13).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from demesh.brokers import Brokers, Manner
 from demesh.direct import Direct
 from demesh.membership.directory import Directory, Member
 from demesh.ports import SECOND, Instant, Received
 from demesh.wire.budget import Budgets, Lane
-from demesh.wire.kinds import FIRST_SIGNAL, Reject
+from demesh.wire.kinds import FIRST_SIGNAL, Kind, Reject
 from demesh.wire.topics import KINDS_OF_AREA, RELAYED, Topics
 from demesh.wire.validate import Allowance, Validator, View
 
@@ -33,6 +35,10 @@ WASTED_MAX = 200
 # proposal takes as long as many signatures.
 BYTES_PER_REPEAT = 1024
 
+# What need not be said again if somebody else said it (R-CON-8): of these the last copy tells that
+# all brokers have it.
+SPARED = frozenset({Kind.CERTIFICATE, Kind.OP})
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:
@@ -44,6 +50,7 @@ class Heard:
     view: View
     lane: Lane
     again: bool  # these very bytes were verified before, which is paid for
+    manner: Manner
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +85,16 @@ class Admission:
         validator: Validator,
         direct: Direct,
         budgets: Budgets,
+        brokers: Brokers,
         awaits: Callable[[View], bool],
         stranger: Callable[[bytes, Received], None],
         losing: Callable[[Instant], None],
+        copied: Callable[[bytes, int], None],
     ) -> None:
         self._topics, self._directory, self._validator = topics, directory, validator
-        self._direct, self._budgets = direct, budgets
+        self._direct, self._budgets, self._brokers = direct, budgets, brokers
         self._awaits, self._stranger, self._losing = awaits, stranger, losing
+        self._copied = copied
         self._wasted, self._second_ends = 0, 0
         self._harmless = False  # what was rejected just now is no sign of a flood
         self._flooded: dict[tuple[str, bytes], Instant] = {}
@@ -97,8 +107,9 @@ class Admission:
         return sorted(recent)
 
     def admit(self, received: Received, now: Instant) -> Heard | Farewell | Reject | None:
-        """What a message is; None if there is nothing to it, being this device's own."""
-        self._budgets.share(len(self._directory.members))
+        """What a message is; None if there is nothing to it: this device's own, or a copy."""
+        self._brokers.known(received.broker)
+        self._budgets.share(len(self._directory.members), self._brokers.count)
         self._harmless = False
         place = self._place(received)
         content = self._content(received, place, now) if isinstance(place, _Place) else place
@@ -129,6 +140,35 @@ class Admission:
             return None
         if area == "gone":
             return self._farewell(place, received, now)
+        if self._brokers.count == 1:
+            return self._framed(place, received, now)
+        key = received.topic, hashlib.blake2b(received.payload, digest_size=16).digest()
+        brought = self._brokers.copied(key, received.broker, now)
+        if brought is not None:
+            return self._copy(place, received, brought, now)
+        content = self._framed(place, received, now)
+        if isinstance(content, Heard) and not received.retained:
+            self._brokers.brought(key, received.broker, now)
+            if not self._brokers.everywhere(1 << received.broker):
+                return replace(content, manner=Manner.SOMEWHERE)
+        return content
+
+    def _copy(self, place: _Place, received: Received, brought: int, now: Instant) -> Heard | None:
+        """R-BRK-1: what another broker brought just now is no news, but for R-BRK-3."""
+        area, member, broker = place.area, place.member, received.broker
+        if not received.retained:
+            self._copied(member.id, broker)
+        if area not in ("vote", "tip", "op") or not self._brokers.everywhere(brought):
+            return None
+        view = self._validator.peek(received.payload)
+        if isinstance(view, Reject) or view.kind not in SPARED or received.retained:
+            return None
+        lane = self._budgets.lane(broker, area, member.id, now)
+        return Heard(member, area, received.payload, view, lane, True, Manner.EVERYWHERE)
+
+    def _framed(self, place: _Place, received: Received, now: Instant) -> Heard | Reject:
+        """The frame that came to a place, sealed or not."""
+        area, member = place.area, place.member
         frame = received.payload if area != "to" else self._direct.open(member, received.payload)
         if isinstance(frame, Reject):
             return frame
@@ -138,12 +178,13 @@ class Admission:
             return claimed
         if not place.fits(claimed):
             return Reject.TOPIC
-        return self._verified(place, frame, claimed, received.broker, now)
+        return self._verified(place, frame, claimed, received, now)
 
     def _verified(
-        self, place: _Place, frame: bytes, claimed: View, broker: int, now: Instant
+        self, place: _Place, frame: bytes, claimed: View, received: Received, now: Instant
     ) -> Heard | Reject:
         """What a frame says that claims to be this, at its place's expense or the reserve's."""
+        broker = received.broker
         lane = self._budgets.lane(broker, place.area, place.member.id, now)
         allowance = lane.allowance
         repeats = allowance.repeats
@@ -158,7 +199,8 @@ class Admission:
             often = view is Reject.BUDGET and lane.stale > 0 and repeats <= 0
             self._harmless = often and allowance.failures > 0
             return view
-        return Heard(place.member, place.area, frame, view, lane, again)
+        manner = Manner.RETAINED if received.retained else Manner.EVERYWHERE
+        return Heard(place.member, place.area, frame, view, lane, again, manner)
 
     def _paid(self, frame: bytes, allowance: Allowance) -> tuple[View | Reject, bool]:
         """A frame's verdict, and whether it was said before; a repeat is paid by its size."""

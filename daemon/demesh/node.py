@@ -13,6 +13,7 @@ from typing import Any
 
 import demesh_consensus as consensus
 from demesh.admission import Admission, Farewell, Heard
+from demesh.brokers import Brokers, Manner
 from demesh.config import BuyPolicy, SellPolicy
 from demesh.direct import Direct
 from demesh.errors import ConfigError
@@ -26,6 +27,7 @@ from demesh.metering.tariff import quote
 from demesh.news import Accused, Decided, Failed, Proposed, Told
 from demesh.passport import NodeIdentity, check_membership, self_portrait
 from demesh.past import past_of
+from demesh.portrait import Portrait
 from demesh.ports import (
     Admitted,
     Effect,
@@ -128,18 +130,22 @@ class Node:
         self.market.restore(self.metering.agreements())
         self.rejects: Counter[str] = Counter()
         self._cards = Cards()
+        self._portrait = Portrait(
+            self.directory, self._signer, self._topics.mine("card"), self.market.offers
+        )
+        self._brokers = Brokers()
         self._admission = Admission(
             self._topics,
             self.directory,
             self._validator,
             self._direct,
             Budgets(self._validator, settings.verify_ns, now),
+            self._brokers,
             self.voting.awaits,
             self._cards.keep,
-            self.voting.losing,
+            self._losing,
+            self.presence.brought,
         )
-        self._carded = self._card_says()
-        self._revision = 0
         self._in_vain = 0  # ops in my name that are known or cannot be taken
         self._new_op_at: Instant | None = None  # consensus has not been told of an op yet
         self._measurement = Measurement(0)
@@ -204,9 +210,9 @@ class Node:
                 admitted = self.admit(given, now)
                 return [] if admitted is None else self.handle(admitted, now)
             case Admitted(received, content):
-                effects = self._admitted(content, received.retained, now)
-            case Linked(_, up):
-                effects = self._linked(now) if up else []
+                effects = self._admitted(content, received.broker, now)
+            case Linked(broker, up):
+                effects = self._linked(broker, now) if up else self._unlinked(broker, now)
             case Measured(measurement):
                 self._measurement = measurement
                 effects = self._acts(self.metering.measured(measurement, now), now)
@@ -226,6 +232,7 @@ class Node:
         effects = self._told(self.voting.tick(now), now)
         effects += self._acts(self.metering.tick(now), now)
         effects += self._acts(self.market.tick(now), now)
+        effects += self._portrait.tick(now)
         return effects + self._after(now)
 
     def deadline(self) -> Instant | None:
@@ -235,6 +242,7 @@ class Node:
             self.consensus.deadline(),
             self.metering.deadline(),
             self.market.deadline(),
+            self._portrait.deadline(),
             self._report.deadline(),
         )
         return min((time for time in times if time is not None), default=None)
@@ -243,34 +251,35 @@ class Node:
         """What every turn ends with: the card if it changed, a short journal, the report."""
         effects: list[Effect] = []
         effects += self.voting.turn_ends()
-        if self._card_says() != self._carded:
-            if self._carded is None:  # taken in: from now on I may trade
+        if self._portrait.changed:
+            if not self._portrait.shown:  # taken in: from now on I may trade
                 for device in self._cards.devices:
                     effects += self._offered(device, now)
-            effects += self._card_of_mine()
+            effects += self._portrait.show(now)
         effects += self._report.place()
         return effects + self._report.state(self._measurement, now)
 
     # -- messages ---------------------------------------------------------------------------------
 
-    def _admitted(self, content: object, retained: bool, now: Instant) -> list[Effect]:
+    def _admitted(self, content: object, broker: int, now: Instant) -> list[Effect]:
         match content:
             case Heard():
                 before = self._stale
-                effects = self._heard(content, retained, now)
+                effects = self._heard(content, broker, now)
                 if self._stale > before:
                     self._admission.stale(content)
                 return effects
             case Farewell(member, payload):
-                return self._gone(member, payload, now)
+                gone = self.presence.gone(member.id, payload, broker, self._brokers.up)
+                return self._gone(member, now) if gone else []
         raise AssertionError(f"admitted: {content!r}")
 
-    def _heard(self, heard: Heard, retained: bool, now: Instant) -> list[Effect]:
-        member, view, frame = heard.member, heard.view, heard.frame
+    def _heard(self, heard: Heard, broker: int, now: Instant) -> list[Effect]:
+        member, view, frame, manner = heard.member, heard.view, heard.frame, heard.manner
         if member.id == self.me.id:
             return self._own_op(frame, now)  # it may be what my owner's tools say in my name
         effects: list[Effect] = []
-        if not retained and self.presence.heard(member.id):
+        if manner is not Manner.RETAINED and self.presence.heard(member.id, broker):
             effects += self._report.came(member) + self._offered(member.id, now)
         if view.kind >= FIRST_SIGNAL:
             boot, seq = self._validator.window(view.sender) or (view.boot, view.seq)
@@ -278,12 +287,12 @@ class Node:
             effects.append(Keep("window", view.sender, mark))
         try:
             if self.voting.takes(view.kind):
-                told = self.voting.receive(view, frame, retained, now)
+                told = self.voting.receive(view, frame, manner, now)
                 if Reject.CERTIFICATE in told:  # up to so many signatures were verified in vain
                     self._validator.charge(view.sender, len(self.directory.voters))
                 return effects + self._told(told, now)
             if view.kind is Kind.OP:
-                return effects + self._op(frame, now)
+                return effects + self._op(frame, manner, now)
             if view.kind is Kind.CARD:
                 return effects + self._card(view, now)
             message: Any = decode(MESSAGE_OF_KIND[view.kind], view.payload)
@@ -321,28 +330,31 @@ class Node:
             {code.name: count for code, count in self.metering.rejects.items()}
         )
 
-    def _gone(self, member: Member, payload: bytes, now: Instant) -> list[Effect]:
-        if not self.presence.gone(member.id, payload):
-            return []
+    def _gone(self, member: Member, now: Instant) -> list[Effect]:
         effects = self._report.went(member) + self._acts(self.market.forget(member.id, now), now)
         return effects + self._told(self.voting.gone(member, now), now)
 
-    def _linked(self, now: Instant) -> list[Effect]:
-        """A broker is (again) there: say who and where I am."""
-        return [*self._card_of_mine(), *self._told(self.voting.linked(now), now)]
+    def _linked(self, broker: int, now: Instant) -> list[Effect]:
+        """A broker is (again) there: say who and where I am (R-BRK-4)."""
+        self._brokers.linked(broker, True)
+        card = self._portrait.linked(broker, now)
+        if self._brokers.others_up(broker):
+            return [*card, *self.voting.linked_too(broker)]
+        return [*card, *self._told(self.voting.linked(now), now)]
 
-    def _card_says(self) -> object:
-        """All that my card depends on; None while I am no member, for nobody would take it."""
-        return None if self.directory.guest else (self.market.offers(), self.me.certificate)
+    def _unlinked(self, broker: int, now: Instant) -> list[Effect]:
+        """A broker is lost, and with it its word for who is here."""
+        self._brokers.linked(broker, False)
+        effects: list[Effect] = []
+        for device in self.presence.unlinked(self._brokers.up):
+            if member := self.directory.member(device):
+                effects += self._gone(member, now)
+        return effects
 
-    def _card_of_mine(self) -> list[Effect]:
-        """My card as it is now."""
-        self._carded = self._card_says()
-        if self._carded is None:
-            return []
-        self._revision += 1
-        card = Card(self._signer.boot, self._revision, self.me.certificate, self.market.offers())
-        return [Publish(self._topics.mine("card"), self._signer.seal(card), retain=True)]
+    def _losing(self, now: Instant) -> None:
+        """A flood: brokers drop what is true with the rest."""
+        self.voting.losing(now)
+        self._portrait.flooded(now)
 
     def _card(self, view: View, now: Instant) -> list[Effect]:
         card = decode(Card, view.payload)
@@ -364,13 +376,14 @@ class Node:
             return []
         return self._acts(self.market.receive_card(device, card.offers, now), now)
 
-    def _op(self, frame: bytes, now: Instant) -> list[Effect]:
+    def _op(self, frame: bytes, manner: Manner, now: Instant) -> list[Effect]:
         if self.directory.guest:
             return []  # it is work for voters, and nobody would take it from me if they lost it
         reject = self.application.submit(frame, self._time_s(now))
         if reject is not None:
             return self._reject(reject)
-        self.application.heard(frame)
+        if manner is Manner.EVERYWHERE:
+            self.application.heard(frame)
         self._new_op_at = now
         return []
 

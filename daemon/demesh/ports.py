@@ -185,12 +185,13 @@ Persist = Journal | CompactJournal | StoreBlock | StoreCheckpoint | Adopt | Keep
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Publish to every broker that is up."""
+    """Publish to every broker that is up, or to one alone."""
 
     topic: str
     payload: bytes
     qos: int = 1
     retain: bool = False
+    broker: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import replace
 import demesh_consensus as consensus
 from demesh.application import Application
 from demesh.backfill import BLOCKS_PER_ANSWER, Leaping, Questions, answer
+from demesh.brokers import Manner
 from demesh.direct import Direct
 from demesh.ledger.events import Enrolled
 from demesh.ledger.ops import SignedOp
@@ -62,6 +63,9 @@ GUEST_ASKS_EVERY = 10 * SECOND
 DELAY_GROWTH_MAX = 32
 
 
+Handler = Callable[[View, bytes, Manner, Instant], list[Effect | Told]]
+
+
 class Voting:
     """One device's part in consensus. Methods return effects, and what the node must be told."""
 
@@ -100,7 +104,7 @@ class Voting:
         self._guest_asks_at = now
         self._questions = Questions()
         self._leaping = Leaping(floor)
-        self._handlers: dict[Kind, Callable[[View, bytes, bool, Instant], list[Effect | Told]]] = {
+        self._handlers: dict[Kind, Handler] = {
             Kind.PROPOSAL: self._proposal,
             Kind.VOTE: self._vote,
             Kind.CERTIFICATE: self._certificate,
@@ -129,10 +133,10 @@ class Voting:
         return kind in self._handlers
 
     def receive(
-        self, view: View, frame: bytes, retained: bool, now: Instant
+        self, view: View, frame: bytes, manner: Manner, now: Instant
     ) -> list[Effect | Told]:
         """A valid frame of one of my kinds; raises Malformed."""
-        return self._handlers[view.kind](view, frame, retained, now)
+        return self._handlers[view.kind](view, frame, manner, now)
 
     def awaits(self, view: View) -> bool:
         """Does the current view wait for what this frame claims to be? Nobody has verified it."""
@@ -154,9 +158,17 @@ class Voting:
         return self._carry(self._epochs.tick(now), now)
 
     def linked(self, now: Instant) -> list[Effect | Told]:
-        """A broker is (again) there: say where I am."""
+        """A broker is (again) there, and no other: say where I am."""
         self.core.catchup.start(self.core.tip.certificate, now)
         return self.tick(now)
+
+    def linked_too(self, broker: int) -> list[Effect]:
+        """One more broker is (again) there: tell it where I am, the others know."""
+        tip = self.core.tip.certificate
+        if tip is None or self._directory.guest:
+            return []
+        frame = self._signer.certificate(tip)
+        return [Publish(self._topics.mine("tip"), frame, retain=True, broker=broker)]
 
     def losing(self, now: Instant) -> None:
         """A flood: some of what others say does not reach me, nor some of mine them."""
@@ -195,14 +207,14 @@ class Voting:
 
     # -- messages ---------------------------------------------------------------------------------
 
-    def _vote(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+    def _vote(self, view: View, frame: bytes, manner: Manner, now: Instant) -> list[Effect | Told]:
         vote = read_vote(view, frame, self._directory)
         if vote is None:
             return [Reject.SENDER]
         return self._carry(self._epochs.receive_vote(vote, now), now)
 
     def _proposal(
-        self, view: View, frame: bytes, retained: bool, now: Instant
+        self, view: View, frame: bytes, manner: Manner, now: Instant
     ) -> list[Effect | Told]:
         proposal = statements.decode_proposal(view.payload)
         effects = self._epochs.receive_proposal(proposal, now)
@@ -211,14 +223,15 @@ class Voting:
         return carried if refused else [Proposed(proposal.block.view), *carried]
 
     def _certificate(
-        self, view: View, frame: bytes, retained: bool, now: Instant
+        self, view: View, frame: bytes, manner: Manner, now: Instant
     ) -> list[Effect | Told]:
         certificate = statements.decode_certificate(view.payload)
-        effects = self._epochs.receive_certificate(certificate, now, live=not retained)
+        live, everywhere = manner is not Manner.RETAINED, manner is Manner.EVERYWHERE
+        effects = self._epochs.receive_certificate(certificate, now, live, everywhere)
         return self._carry(effects, now)
 
     def _recall(
-        self, view: View, frame: bytes, retained: bool, now: Instant
+        self, view: View, frame: bytes, manner: Manner, now: Instant
     ) -> list[Effect | Told]:
         question = decode(Recall, view.payload)
         asker = self._directory.member(view.sender)
@@ -238,7 +251,7 @@ class Voting:
         return self._send(asker.id, answer)
 
     def _recalled(
-        self, view: View, frame: bytes, retained: bool, now: Instant
+        self, view: View, frame: bytes, manner: Manner, now: Instant
     ) -> list[Effect | Told]:
         answer = decode(Recalled, view.payload)
         member = self._directory.member(view.sender)
@@ -260,7 +273,7 @@ class Voting:
             effects += self._epochs.receive_recalled(member.voter, *told)
         return self._carry(effects, now)
 
-    def _want(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+    def _want(self, view: View, frame: bytes, manner: Manner, now: Instant) -> list[Effect | Told]:
         wanted = decode(Want, view.payload)
         if wanted.first_height > self.core.tip.height:
             return []
@@ -269,7 +282,7 @@ class Voting:
         return [Fetch(view.sender, wanted.first_height, BLOCKS_PER_ANSWER, wanted.epoch)]
 
     def _blocks(
-        self, view: View, frame: bytes, retained: bool, now: Instant
+        self, view: View, frame: bytes, manner: Manner, now: Instant
     ) -> list[Effect | Told]:
         given = decode(Blocks, view.payload)
         self._guest_asks_at = now  # somebody knows me
@@ -279,7 +292,7 @@ class Voting:
         effects = self._epochs.receive_blocks(blocks, certificate, now, voter, trail)
         return self._carry(effects, now)
 
-    def _leap(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+    def _leap(self, view: View, frame: bytes, manner: Manner, now: Instant) -> list[Effect | Told]:
         given = decode(Leap, view.payload)
         self._guest_asks_at = now
         asked, ledger = self.core.catchup.asked, self.application.ledger
@@ -288,13 +301,13 @@ class Voting:
         outcome = self._leaping.leap(given, view.sender, ledger, self.core.tip.height)
         return [outcome] if outcome else self._ask_on(view.sender, now)
 
-    def _seek(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+    def _seek(self, view: View, frame: bytes, manner: Manner, now: Instant) -> list[Effect | Told]:
         sought = decode(Seek, view.payload)
         if not self._questions.takes(view.sender, now):
             return [Reject.FULL]
         return [SeekChunk(view.sender, sought.chunk)]
 
-    def _chunk(self, view: View, frame: bytes, retained: bool, now: Instant) -> list[Effect | Told]:
+    def _chunk(self, view: View, frame: bytes, manner: Manner, now: Instant) -> list[Effect | Told]:
         outcome = self._leaping.chunk(decode(Chunk, view.payload), self.core.tip.height)
         return [outcome] if outcome else self._ask_on(view.sender, now)
 

@@ -15,8 +15,8 @@ reserve; a direct message needs none, for its seal tells a forger for a tenth of
 a member signs itself it pays by its credit, save what a view waits for, which is bounded anyway.
 
 Rates are shares of one core: a count that suits a laptop stalls a board. They are divided among the
-members, the reserve among those whose topics are flooded just now, so that all floods together cost
-no more than the shares.
+members, those of lanes among the brokers too, the reserve among those whose topics are flooded just
+now, so that all floods together cost no more than the shares.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Budgets:
     def __init__(self, validator: Validator, verify_ns: int, now: Instant) -> None:
         self._validator = validator
         self._per_s = SECOND // verify_ns
-        self._members = 0
+        self._members, self._brokers = 0, 0
         self._lanes: dict[tuple[int, str, bytes], Lane] = {}
         self._reserves: dict[tuple[int, bytes], Lane] = {}
         self._replenished = now
@@ -73,11 +73,11 @@ class Budgets:
         self._credit = 0
         self.share(1)
 
-    def share(self, members: int) -> None:
+    def share(self, members: int, brokers: int = 1) -> None:
         """Divide anew among so many; places of who is gone are forgotten, all others start full."""
-        if members == self._members:
+        if (members, brokers) == (self._members, self._brokers):
             return
-        self._members = members
+        self._members, self._brokers = members, brokers
         self._lanes.clear()
         self._reserves.clear()
         self._credit = self._rate(CREDIT_PERCENT, self._members)
@@ -91,7 +91,7 @@ class Budgets:
             self._validator.replenish(count, self._credit)
             asked = sum(now - bucket.used < SECOND for bucket in self._reserves.values())
             self._flooded = max(asked, 1)
-        rate = self._rate(LANES_PERCENT, self._members)
+        rate = self._rate(LANES_PERCENT, self._members * self._brokers)
         bucket = self._lanes.get((broker, area, publisher))
         if bucket is None:
             bucket = Lane(Allowance(2 * rate, 2 * rate), STALE_SECONDS * rate, now, now)
