@@ -54,8 +54,8 @@ from demesh.ports import (
 )
 from demesh.storage.answers import answered
 from demesh.transport.client import Link
+from demesh.transport.fanout import Fanout
 from demesh.transport.inbox import Inbox
-from demesh.transport.mqtt import MqttTransport
 
 # One sync serves so many inputs; more would keep the loop from its sockets for too long.
 TURN_MAX = 64
@@ -105,7 +105,7 @@ class StorePort(Store, Protocol):
 
 
 class TransportPort(Protocol):
-    """A connection that looks after itself."""
+    """Connections that look after themselves."""
 
     @property
     def dropped(self) -> int:
@@ -114,6 +114,9 @@ class TransportPort(Protocol):
     @property
     def unread(self) -> int:
         """Publications of others that were dropped unread so far."""
+
+    def state(self) -> list[Json]:
+        """What people may want to know of each broker."""
 
     def jobs(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         """What to run until cancelled, by name."""
@@ -126,12 +129,14 @@ class TransportPort(Protocol):
 
 
 Deliver = Callable[[Received | Linked], None]
-OpenTransport = Callable[[Link, Deliver, Callable[[str], None]], TransportPort]
+OpenTransport = Callable[[Sequence[Link], Deliver, Callable[[str], None]], TransportPort]
 
 
-def open_mqtt(link: Link, deliver: Deliver, report: Callable[[str], None]) -> TransportPort:
+def open_mqtt(
+    links: Sequence[Link], deliver: Deliver, report: Callable[[str], None]
+) -> TransportPort:
     """The transport of the shipped daemon."""
-    return MqttTransport(link, deliver, report, random.Random())
+    return Fanout(links, deliver, report, random.Random())
 
 
 class Runtime:
@@ -147,12 +152,13 @@ class Runtime:
         open_transport: OpenTransport = open_mqtt,
     ) -> None:
         self._node, self._store, self._device = node, store, device
-        self._projection, self._links, self._open_transport = projection, links, open_transport
+        self._projection = projection
         self._inbox = Inbox()
-        self._transports: list[TransportPort] = []
+        self._transport = open_transport(links, self._arrived, self._report)
         self._due: Instant | None = None  # the node's deadline after the last turn
         self._flush_at: Instant | None = None
         self._dropped = (0, 0, 0)
+        self._brokers = self._brokers_now()  # as they were last shown
         self._complain_at: Instant = 0
         self._adopted = False  # a checkpoint: what is stored is not what the node knows
         self._stopped = False
@@ -168,13 +174,11 @@ class Runtime:
             self._begin()
             async with asyncio.TaskGroup() as group:
                 jobs = [group.create_task(self._sample_forever(), name="sampler")]
-                for transport in self._transports:
-                    for name, job in transport.jobs():
-                        jobs.append(group.create_task(job, name=name))
+                for name, job in self._transport.jobs():
+                    jobs.append(group.create_task(job, name=name))
                 self._catch_signals()
                 await self._turns()
-                for transport in self._transports:
-                    await transport.stop(DRAIN_S)
+                await self._transport.stop(DRAIN_S)
                 for task in jobs:
                     task.cancel()
         except BaseException as error:
@@ -194,8 +198,6 @@ class Runtime:
         now = time.monotonic_ns()
         effects = self._node.start(now)
         self._due = self._node.deadline()
-        for link in self._links:
-            self._transports.append(self._open_transport(link, self._arrived, self._report))
         self._execute(effects, now)
 
     async def _turns(self) -> None:
@@ -230,7 +232,7 @@ class Runtime:
             return
         for effect in effects:
             if isinstance(effect, Publish):
-                self._publish(effect)
+                self._transport.publish(effect)
         for effect in effects:
             if isinstance(effect, Actuate):
                 self._device.actuate(effect, now)
@@ -251,13 +253,9 @@ class Runtime:
         elif self._flush_at is None:
             self._flush_at = now + FLUSH_NS
 
-    def _publish(self, publish: Publish) -> None:
-        for transport in self._transports:
-            transport.publish(publish)
-
     def _observe(self, effect: Observe) -> None:
         for publish in self._projection.publications(effect, time.time_ns()):
-            self._publish(publish)
+            self._transport.publish(publish)
         if effect.text:
             _log.info("%s", effect.text)
 
@@ -290,20 +288,22 @@ class Runtime:
             await asyncio.sleep(self._device.sample_ms * MILLISECOND / SECOND)
 
     def _watch(self) -> None:
-        """Say what was dropped, by full queues or unread, at most every COMPLAIN_NS."""
+        """Say what was dropped, by full queues or unread, and which brokers came or went.
+
+        At most every COMPLAIN_NS.
+        """
         now = time.monotonic_ns()
-        dropped = (
-            self._inbox.dropped,
-            sum(t.dropped for t in self._transports),
-            sum(t.unread for t in self._transports),
-        )
-        if dropped == self._dropped or now < self._complain_at:
+        if now < self._complain_at:
+            return
+        dropped = (self._inbox.dropped, self._transport.dropped, self._transport.unread)
+        brokers = self._brokers_now()
+        if dropped == self._dropped and brokers == self._brokers:
             return
         self._complain_at = now + COMPLAIN_NS
         incoming, outgoing, unread = (
             count - before for count, before in zip(dropped, self._dropped, strict=True)
         )
-        self._dropped = dropped
+        self._dropped, self._brokers = dropped, brokers
         said = []
         if incoming or outgoing:
             said.append(f"overloaded: dropped {incoming} incoming, {outgoing} outgoing messages")
@@ -311,7 +311,16 @@ class Runtime:
             said.append(f"flood: dropped {unread} unread, for what comes at QoS 0 is not ours")
         names = ("dropped_in", "dropped_out", "unread")
         document: dict[str, Json] = dict(zip(names, dropped, strict=True))
+        document["brokers"] = self._transport.state()
         self._observe(Observe("runtime", document, "; ".join(said)))
+
+    def _brokers_now(self) -> list[Json]:
+        """Of the brokers' state, what changes only when one comes or goes."""
+        found: list[Json] = []
+        for state in self._transport.state():
+            assert isinstance(state, dict)
+            found.append([state["url"], state["up"], state["level"], state["connections"]])
+        return found
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()

@@ -14,8 +14,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from benchmarks.boards import Boards
 from demesh.ports import Publish, Received
-from demesh.transport.client import Connection, Link, connected
-from demesh.transport.outbox import Outbox
+from demesh.transport.client import Connection, Desk, Link, connected
+from demesh.transport.outbox import Letter, Outbox
 from demesh.wire.frame import split
 from demesh.wire.kinds import Kind
 from demesh.wire.statements import decode_proposal, decode_statement
@@ -52,7 +52,7 @@ class Customer:
             for port in ports:
                 outbox = Outbox()
                 link = Link("127.0.0.1", port, "", f"customer-{time.monotonic_ns()}", topics)
-                opened = connected(link, outbox, self._received)
+                opened = connected(link, Desk(outbox, self._received))
                 self._connections.append((outbox, await stack.enter_async_context(opened)))
             yield
 
@@ -99,7 +99,7 @@ class Customer:
     def submit(self, frame: bytes) -> None:
         """Publish one op."""
         for outbox, connection in self._connections:
-            outbox.put(Publish(self._boards.topics.mine("op"), frame))
+            outbox.put(Letter(Publish(self._boards.topics.mine("op"), frame), 0))
             connection.wake()
 
     async def _until(self, reached: Callable[[], bool]) -> None:

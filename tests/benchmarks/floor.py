@@ -15,8 +15,8 @@ from nacl.signing import SigningKey
 
 from benchmarks.timing import percentile
 from demesh.ports import Publish, Received
-from demesh.transport.client import Link, connected
-from demesh.transport.outbox import Outbox
+from demesh.transport.client import Desk, Link, connected
+from demesh.transport.outbox import Letter, Outbox
 from demesh.wire.identity import signer
 from demesh.wire.keys import signed_by
 
@@ -96,14 +96,14 @@ async def hops_ns(port: int, count: int) -> list[int]:
 
     taken, outbox = [], Outbox()
     async with (
-        connected(link("from"), outbox, receive) as sender,
-        connected(link("to", "hop"), Outbox(), receive),
+        connected(link("from"), Desk(outbox, receive)) as sender,
+        connected(link("to", "hop"), Desk(Outbox(), receive)),
     ):
         for _ in range(count):
             arrived.clear()
             await asyncio.sleep(REST_S)
             began = time.monotonic_ns()
-            outbox.put(Publish("hop", bytes(MESSAGE_BYTES)))
+            outbox.put(Letter(Publish("hop", bytes(MESSAGE_BYTES)), 0))
             sender.wake()
             await arrived.wait()
             taken.append(at - began)

@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from benchmarks import floor
 from benchmarks.boards import Boards
 from demesh.ports import Publish, Received
-from demesh.transport.client import Connection, Link, connected
-from demesh.transport.outbox import Outbox
+from demesh.transport.client import Connection, Desk, Link, connected
+from demesh.transport.outbox import Letter, Outbox
 from demesh.wire.frame import split
 from demesh.wire.topics import Topics
 
@@ -45,7 +45,7 @@ class Onlooker:
         names = ("ledger", "decision", "state", "runtime")
         topics = tuple(f"{base}/+/{name}" for name in names)
         link = Link("127.0.0.1", port, "", f"onlooker-{time.monotonic_ns()}", topics)
-        async with connected(link, self._outbox, self._received) as connection:
+        async with connected(link, Desk(self._outbox, self._received)) as connection:
             self._connection = connection
             yield
 
@@ -59,7 +59,7 @@ class Onlooker:
         arrived = self._awaited[op] = asyncio.get_running_loop().create_future()
         topic = Topics(self._boards.mesh_id, publisher).mine("op")
         began = time.monotonic_ns()
-        self._outbox.put(Publish(topic, frame))
+        self._outbox.put(Letter(Publish(topic, frame), 0))
         self._connection.wake()
         try:
             async with asyncio.timeout(patience_s):

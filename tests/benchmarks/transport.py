@@ -25,7 +25,7 @@ from benchmarks.row import Row, Skipped
 from benchmarks.timing import percentile
 from demesh.ports import Linked, Publish, Received
 from demesh.transport.client import Link
-from demesh.transport.mqtt import MqttTransport
+from demesh.transport.fanout import Fanout
 
 GROUP = "transport"
 
@@ -33,12 +33,12 @@ PAYLOAD_BYTES = 190  # a vote's frame
 BURST = 100
 PATIENCE_S = 30.0
 
-Open = Callable[[Link, Callable[[Received | Linked], None]], MqttTransport]
+Open = Callable[[Link, Callable[[Received | Linked], None]], Fanout]
 
 
-def open_mqtt(link: Link, deliver: Callable[[Received | Linked], None]) -> MqttTransport:
+def open_mqtt(link: Link, deliver: Callable[[Received | Linked], None]) -> Fanout:
     """As the daemon opens it, with nobody to report to."""
-    return MqttTransport(link, deliver, lambda _: None, random.Random(1))
+    return Fanout((link,), deliver, lambda _: None, random.Random(1))
 
 
 class End:
@@ -90,13 +90,13 @@ async def working(*ends: End) -> AsyncIterator[None]:
 
 
 async def round_trips_ns(opened: Open, port: int, qos: int, count: int) -> list[int]:
-    """Times from `publish` until the same transport has its own message back, one at a time."""
-    end = End(port, "echo", opened=opened)
+    """Times from `publish` until another transport has the message, one at a time."""
+    end, other = End(port, "echo", opened=opened), End(port, opened=opened)
     taken = []
-    async with working(end):
+    async with working(end, other):
         for number in range(count):
             began = time.monotonic_ns()
-            end.transport.publish(Publish("echo", bytes(PAYLOAD_BYTES), qos))
+            other.transport.publish(Publish("echo", bytes(PAYLOAD_BYTES), qos))
             await end.until(number + 1)
             taken.append(time.monotonic_ns() - began)
     return taken
@@ -110,7 +110,7 @@ async def published(opened: Open, port: int, qos: int, count: int) -> tuple[floa
         for _ in range(-(-count // BURST)):
             for _ in range(BURST):
                 end.transport.publish(Publish("nobody", bytes(PAYLOAD_BYTES), qos))
-            assert await end.transport._outbox.emptied(PATIENCE_S)
+            assert await end.transport._transports[0]._outbox.emptied(PATIENCE_S)
         wall, cpu = time.monotonic_ns() - wall, time.thread_time_ns() - cpu
     sent = -(-count // BURST) * BURST
     assert end.transport.dropped == 0

@@ -13,6 +13,7 @@ from demesh.ports import (
     Effect,
     Input,
     Instant,
+    Json,
     Linked,
     Measurement,
     Persist,
@@ -125,15 +126,17 @@ class RecordingDevice:
 class RecordingTransport:
     """A broker that takes everything."""
 
-    def __init__(
-        self, record: Record, link: Link, deliver: Callable[[Received | Linked], None]
-    ) -> None:
-        self.record, self.link, self.deliver = record, link, deliver
+    def __init__(self, record: Record, deliver: Callable[[Received | Linked], None]) -> None:
+        self.record, self.deliver = record, deliver
+        self.up = False
         self.dropped = self.unread = 0
         self.failure: Exception | None = None
-        self.stopped = False
-        self.cancelled = False
+        self.running = self.stopped = self.cancelled = False
         self._broken = asyncio.Event()
+
+    def state(self) -> list[Json]:
+        connections = 1 if self.up else 0
+        return [{"url": "mqtt://b", "up": self.up, "level": "5", "connections": connections}]
 
     def jobs(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         return [("broker", self._run())]
@@ -149,6 +152,7 @@ class RecordingTransport:
         self._broken.set()
 
     async def _run(self) -> None:
+        self.running = True
         try:
             await self._broken.wait()
         except asyncio.CancelledError:
@@ -166,7 +170,6 @@ class Shell:
         self.node = ScriptedNode(self.record)
         self.store = RecordingStore(self.record)
         self.device = RecordingDevice(self.record)
-        self.transports: list[RecordingTransport] = []
         self.runtime = Runtime(
             self.node,
             self.store,
@@ -178,16 +181,16 @@ class Shell:
 
     def _open(
         self,
-        link: Link,
+        links: Sequence[Link],
         deliver: Callable[[Received | Linked], None],
         report: Callable[[str], None],
     ) -> RecordingTransport:
-        self.transports.append(RecordingTransport(self.record, link, deliver))
-        return self.transports[-1]
+        self.transport = RecordingTransport(self.record, deliver)
+        return self.transport
 
     def send(self, *payloads: bytes) -> None:
         for payload in payloads:
-            self.transports[0].deliver(Received("t/1", payload))
+            self.transport.deliver(Received("t/1", payload))
 
     def named(self, *names: str) -> list[tuple[str, object]]:
         return [entry for entry in self.record if entry[0] in names]
@@ -196,7 +199,7 @@ class Shell:
         """Run the runtime beside a scenario, then stop it; raises what the runtime raises."""
         running = asyncio.create_task(self.runtime.run())
         try:
-            await until(lambda: bool(self.transports) or running.done())
+            await until(lambda: self.transport.running or running.done())
             await scenario()
             self.runtime.stop()
             async with asyncio.timeout(PATIENCE_S):

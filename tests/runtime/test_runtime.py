@@ -88,14 +88,14 @@ async def test_if_the_store_fails_nothing_of_that_turn_leaves_and_the_daemon_end
     with pytest.raises(StorageError, match="No space left"):
         await shell.run(scenario)
     assert shell.record == []
-    assert shell.transports[0].cancelled
+    assert shell.transport.cancelled
 
 
 async def test_a_failure_of_a_transport_ends_the_daemon_with_its_own_error() -> None:
     shell = Shell()
 
     async def scenario() -> None:
-        shell.transports[0].fail(TemporaryError("mqtt://localhost:1: no broker"))
+        shell.transport.fail(TemporaryError("mqtt://localhost:1: no broker"))
         await until(lambda: shell.store.closed)
 
     with pytest.raises(TemporaryError, match="no broker"):
@@ -250,8 +250,8 @@ async def test_at_the_end_the_last_words_leave_and_the_store_is_closed() -> None
 
     await shell.run(scenario)
     assert [name for name, _ in shell.record] == ["commit", "publish"]
-    assert shell.transports[0].stopped
-    assert shell.transports[0].cancelled
+    assert shell.transport.stopped
+    assert shell.transport.cancelled
     assert shell.store.closed
 
 
@@ -308,7 +308,7 @@ async def test_overflow_is_told_with_how_much_was_dropped(
     shell = Shell()
 
     async def scenario() -> None:
-        shell.transports[0].dropped = 12
+        shell.transport.dropped = 12
         await until(lambda: bool(shell.named("publish")))
 
     await shell.run(scenario)
@@ -322,9 +322,24 @@ async def test_a_flood_that_nobody_read_is_told_with_its_size(
     shell = Shell()
 
     async def scenario() -> None:
-        shell.transports[0].unread = 7
+        shell.transport.unread = 7
         await until(lambda: bool(shell.named("publish")))
 
     await shell.run(scenario)
     assert "flood: dropped 7 unread, for what comes at QoS 0 is not ours" in caplog.text
     assert "overloaded" not in caplog.text
+
+
+async def test_a_broker_that_comes_up_is_shown_with_all_of_them() -> None:
+    shell = Shell()
+
+    async def scenario() -> None:
+        shell.transport.up = True
+        await until(lambda: bool(shell.named("publish")))
+
+    await shell.run(scenario)
+    ((_, publish),) = shell.named("publish")
+    assert isinstance(publish, Publish)
+    document = json.loads(publish.payload)
+    assert (publish.topic, document["brokers"]) == ("obs/me/runtime", shell.transport.state())
+    assert document["dropped_out"] == 0

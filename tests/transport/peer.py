@@ -7,9 +7,10 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from demesh.ports import Linked, Received
+from demesh.ports import Linked, Publish, Received
 from demesh.transport.client import Link
 from demesh.transport.mqtt import MqttTransport
+from demesh.transport.outbox import Letter
 
 PATIENCE_S = 20
 
@@ -30,6 +31,10 @@ class Peer:
     def _report(self, text: str) -> None:
         self.reports.append(text)
         self._changed.set()
+
+    def publish(self, publish: Publish) -> None:
+        """Give it to the transport, now."""
+        self.transport.post(Letter(publish, asyncio.get_running_loop().time()))
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -54,9 +59,7 @@ async def running(*peers: Peer) -> AsyncIterator[None]:
     """Their jobs run while the block runs; then they say goodbye."""
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(job, name=name)
-            for peer in peers
-            for name, job in peer.transport.jobs()
+            group.create_task(peer.transport.run(), name=peer.transport.name) for peer in peers
         ]
         yield
         for peer in peers:

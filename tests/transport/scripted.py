@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from demesh.broker.codec import (
+    LEVEL_3,
+    Code,
     Connack,
     Connect,
     Decoder,
@@ -37,9 +40,14 @@ class Line(asyncio.Protocol):
         """Of everything published, in order."""
         return [packet.payload for packet in self.packets if isinstance(packet, Publish)]
 
+    @property
+    def level(self) -> int:
+        """What the client speaks."""
+        return self._decoder.level
+
     def say(self, *packets: Packet) -> None:
         """Send them in one go."""
-        self.transport.write(b"".join(map(encode, packets)))
+        self.transport.write(b"".join(encode(packet, self.level) for packet in packets))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -60,11 +68,22 @@ def polite(line: Line, packet: Packet) -> None:
         case Connect():
             line.say(Connack())
         case Subscribe(packet_id, filters):
-            line.say(Suback(packet_id, (1,) * len(filters)))
+            line.say(Suback(packet_id, (Code.GRANTED_1,) * len(filters)))
         case Publish(qos=1, packet_id=packet_id):
             line.say(Puback(packet_id))
         case Pingreq():
             line.say(Pingresp())
+
+
+def old(line: Line, packet: Packet) -> None:
+    """The same of a broker that was written before MQTT 5."""
+    if not isinstance(packet, Connect):
+        polite(line, packet)
+    elif packet.level != LEVEL_3:
+        line.transport.write(encode(Connack(Code.UNSUPPORTED_VERSION)))
+        line.transport.close()
+    else:
+        line.say(Connack())
 
 
 class ScriptedBroker:
@@ -88,6 +107,8 @@ class ScriptedBroker:
         """On a free loopback port while the block runs."""
         loop = asyncio.get_running_loop()
         server = await loop.create_server(self._connected, "127.0.0.1", 0)
+        # The kernel takes megabytes for who does not read; a deaf broker is to be felt soon.
+        server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield

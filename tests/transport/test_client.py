@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
@@ -23,20 +24,24 @@ from demesh.broker.codec import (
 )
 from demesh.broker.codec import Publish as PublishPacket
 from demesh.ports import Linked, Publish, Received
-from demesh.transport import client
+from demesh.transport import client, patience
 from demesh.transport.client import (
     READ_BYTES,
     UNANSWERED_MAX,
+    UNSENT_BYTES_MAX,
     Connection,
+    Desk,
     Link,
     connected,
-    reason_of,
 )
-from demesh.transport.outbox import ATTEMPTS_MAX, WINDOW, Outbox
-from demesh.transport.pipe import UNSENT_BYTES_MAX, Pipe, PipedClient
+from demesh.transport.outbox import ATTEMPTS_MAX, WINDOW, Letter, Outbox
+from demesh.transport.packets import Level
+from demesh.transport.pipe import Pipe, PipedClient
+from demesh.transport.reasons import reason_of
 from transport.peer import PATIENCE_S, Peer, running
 from transport.scripted import Line, ScriptedBroker, polite
 
+LEVELS = tuple(Level)
 FRAMES = [b"%d" % number for number in range(40)]
 
 
@@ -46,9 +51,19 @@ def mute(line: Line, packet: Packet) -> None:
         polite(line, packet)
 
 
+def desk(outbox: Outbox, deliver: Callable[[Received], None] = lambda _: None) -> Desk:
+    """One at which nobody listens to what is refused."""
+    return Desk(outbox, deliver)
+
+
+def letter(publish: Publish) -> Letter:
+    """One that was written just now."""
+    return Letter(publish, asyncio.get_running_loop().time())
+
+
 def publish_all(peer: Peer, payloads: list[bytes], topic: str = "t", qos: int = 1) -> None:
     for payload in payloads:
-        peer.transport.publish(Publish(topic, payload, qos))
+        peer.publish(Publish(topic, payload, qos))
 
 
 async def test_what_was_acknowledged_is_not_sent_again_and_all_else_is_and_in_order() -> None:
@@ -98,7 +113,7 @@ async def test_a_frame_that_makes_the_broker_hang_up_goes_and_takes_no_other_wit
 async def test_a_broker_that_stops_acknowledging_is_left_for_another_try(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "REQUEST_S", 0.3)
+    monkeypatch.setattr(patience, "REQUEST_S", 0.3)
     monkeypatch.setattr(client, "TICK_S", 0.05)
     broker = ScriptedBroker(mute, polite)
     async with broker.listening():
@@ -118,7 +133,7 @@ async def test_a_broker_that_is_only_slow_is_kept_while_it_acknowledges(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A window at this pace takes three times as long as one acknowledgement may."""
-    monkeypatch.setattr(client, "REQUEST_S", 0.5)
+    monkeypatch.setattr(patience, "REQUEST_S", 0.5)
     monkeypatch.setattr(client, "TICK_S", 0.05)
     pace_s = 1.5 / WINDOW
 
@@ -140,11 +155,10 @@ async def test_a_broker_that_is_only_slow_is_kept_while_it_acknowledges(
 async def test_a_half_open_connection_is_noticed_although_nothing_is_to_be_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "KEEPALIVE_S", 1)
     monkeypatch.setattr(client, "TICK_S", 0.05)
     broker = ScriptedBroker(mute, polite)
     async with broker.listening():
-        peer = Peer(broker.link("listener", "t"))
+        peer = Peer(replace(broker.link("listener", "t"), keepalive_s=1))
         async with running(peer):
             await peer.up()
             await peer.up(times=2)
@@ -154,11 +168,10 @@ async def test_a_half_open_connection_is_noticed_although_nothing_is_to_be_said(
 async def test_a_connection_that_is_answered_stays_although_nothing_is_to_be_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "KEEPALIVE_S", 1)
     monkeypatch.setattr(client, "TICK_S", 0.05)
     broker = ScriptedBroker(polite)
     async with broker.listening():
-        peer = Peer(broker.link("listener", "t"))
+        peer = Peer(replace(broker.link("listener", "t"), keepalive_s=1))
         async with running(peer):
             await peer.up()
             (line,) = broker.lines
@@ -174,7 +187,7 @@ async def test_a_broker_that_reads_nothing_makes_us_hold_little_and_gets_all_of_
             line.transport.pause_reading()
 
     broker = ScriptedBroker(deaf)
-    views = [b"%d" % number + bytes(65_000) for number in range(250)]
+    views = [b"%d" % number + bytes(16_000) for number in range(250)]
     async with broker.listening():
         peer = Peer(broker.link("seller"))
         async with running(peer):
@@ -184,9 +197,9 @@ async def test_a_broker_that_reads_nothing_makes_us_hold_little_and_gets_all_of_
             (line,) = broker.lines
             publish_all(peer, views, qos=0)
             await peer.until(lambda: connection._pipe.paused)
-            # What asyncio holds before it asks for a pause, and a write more: a pipe and a packet.
-            assert connection._transport.get_write_buffer_size() < 3 * UNSENT_BYTES_MAX
-            assert len(connection._pipe.unsent) < 2 * UNSENT_BYTES_MAX
+            # What asyncio holds before it asks for a pause, and a write and a packet more.
+            assert connection._transport.get_write_buffer_size() < 4 * UNSENT_BYTES_MAX
+            assert not connection._pipe.unsent
             assert peer.transport._outbox._taken <= WINDOW
             line.transport.resume_reading()
             await peer.until(lambda: len(line.payloads) == len(views))
@@ -195,7 +208,9 @@ async def test_a_broker_that_reads_nothing_makes_us_hold_little_and_gets_all_of_
 
 async def test_a_broker_that_talks_and_never_reads_is_left() -> None:
     """Its messages are to be acknowledged, and the answers are to be kept until it reads."""
-    burst = b"".join(encode(PublishPacket("t", b"", 1, packet_id=n)) for n in range(1, 1001))
+    burst = b"".join(
+        encode(PublishPacket("t", b"", 1, packet_id=n), Level.V5) for n in range(1, 1001)
+    )
 
     def deaf(line: Line, packet: Packet) -> None:
         polite(line, packet)
@@ -207,10 +222,10 @@ async def test_a_broker_that_talks_and_never_reads_is_left() -> None:
         with pytest.raises(ConnectionError, match="does not read"):
             async with (
                 asyncio.timeout(PATIENCE_S),
-                connected(broker.link("voter", "t"), outbox, lambda _: None) as connection,
+                connected(broker.link("voter", "t"), desk(outbox)) as connection,
             ):
                 for _ in range(250):
-                    outbox.put(Publish("t", bytes(65_000), qos=0))
+                    outbox.put(letter(Publish("t", bytes(65_000), qos=0)))
                 connection.wake()
                 while not connection._pipe.paused:  # noqa: ASYNC110 - nobody is told of it
                     await asyncio.sleep(0)
@@ -220,7 +235,7 @@ async def test_a_broker_that_talks_and_never_reads_is_left() -> None:
 
 async def test_a_flood_does_not_keep_our_own_frames_from_leaving() -> None:
     flood, burst = 20_000, 100
-    packet = encode(PublishPacket("t", bytes(200)))
+    packet = encode(PublishPacket("t", bytes(200)), Level.V5)
     seen_at: list[int] = []
 
     def flooding(line: Line, packet_in: Packet) -> None:
@@ -293,11 +308,11 @@ async def test_a_broker_that_is_busy_is_tried_again() -> None:
 async def test_a_broker_that_never_answers_is_given_up_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client, "REQUEST_S", 0.1)
+    monkeypatch.setattr(patience, "REQUEST_S", 0.1)
     broker = ScriptedBroker(lambda line, packet: None)
     async with broker.listening():
         with pytest.raises(TimeoutError):
-            async with connected(broker.link("buyer"), Outbox(), lambda message: None):
+            async with connected(broker.link("buyer"), desk(Outbox())):
                 raise AssertionError("connected to nobody")
 
 
@@ -313,7 +328,7 @@ async def test_a_fault_of_ours_is_not_taken_for_a_lost_broker() -> None:
     broker = ScriptedBroker(telling)
     async with broker.listening():
         with pytest.raises(AssertionError, match="news"):
-            async with connected(broker.link("buyer", "t"), Outbox(), fail) as connection:
+            async with connected(broker.link("buyer", "t"), desk(Outbox(), fail)) as connection:
                 await connection.ended()
 
 
@@ -321,8 +336,8 @@ async def test_a_fault_of_ours_in_writing_is_none_of_the_brokers_either() -> Non
     broker, outbox = ScriptedBroker(), Outbox()
     async with broker.listening():
         with pytest.raises(ValueError, match="wildcards"):
-            async with connected(broker.link("seller"), outbox, lambda _: None) as connection:
-                outbox.put(Publish("t/+", b"to everybody"))
+            async with connected(broker.link("seller"), desk(outbox)) as connection:
+                outbox.put(letter(Publish("t/+", b"to everybody")))
                 connection.wake()
                 async with asyncio.timeout(PATIENCE_S):
                     await connection.ended()
@@ -345,7 +360,7 @@ async def test_an_address_that_swallows_everything_does_not_hide_the_next_one(
                 return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", end) for end in ends]
 
             monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses)
-            async with connected(replace(broker.link("buyer"), host="two"), Outbox(), print):
+            async with connected(replace(broker.link("buyer"), host="two"), desk(Outbox())):
                 assert len(broker.lines) == 1
 
 
@@ -363,6 +378,9 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """It is never full."""
+
     def close(self) -> None:
         self.closed = True
 
@@ -370,12 +388,16 @@ class Wire(asyncio.Transport):
 class Bench:
     """A connection on a wire, connected and subscribed."""
 
-    def __init__(self) -> None:
-        self.outbox, self.wire = Outbox(), Wire()
+    def __init__(self, level: Level = Level.V5) -> None:
+        self.outbox, self.wire, self.level = Outbox(), Wire(), level
         self.delivered: list[Received] = []
         link = Link("broker", 1883, "", "bench", ("t",))
-        self.connection = Connection(link, self.outbox, self.delivered.append)
+        self.connection = Connection(link, desk(self.outbox, self.delivered.append), level)
         self.connection.connection_made(self.wire)
+
+    def coded(self, *packets: Packet) -> bytes:
+        """What a broker would send."""
+        return b"".join(encode(packet, self.level) for packet in packets)
 
     def feed(self, data: bytes) -> None:
         """These bytes arrive."""
@@ -388,28 +410,28 @@ class Bench:
         """The handshake."""
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
             group.create_task(self.connection.start())
-            for answer in (Connack(), Suback(1, (1,))):
+            for answer in (Connack(), Suback(1, (Code.GRANTED_1,))):
                 await asyncio.sleep(0)
-                self.feed(encode(answer))
+                self.feed(self.coded(answer))
                 await asyncio.sleep(0)
 
 
-async def test_packets_are_the_same_in_whatever_pieces_they_arrive() -> None:
+@pytest.mark.parametrize("level", LEVELS)
+async def test_packets_are_the_same_in_whatever_pieces_they_arrive(level: Level) -> None:
     sent = [PublishPacket(f"t/{n}", bytes([n]) * 20 * n, n % 2, packet_id=n) for n in range(1, 60)]
-    data = b"".join(map(encode, sent))
     chance = random.Random(1)
     for most in (1, 3, 100, READ_BYTES):
-        bench = Bench()
+        bench = Bench(level)
         await bench.start()
-        rest = data
+        rest = bench.coded(*sent)
         while rest:
             size = chance.randint(1, most)
             bench.feed(rest[:size])
             rest = rest[size:]
         bench.connection.close()
         assert bench.delivered == [Received(packet.topic, packet.payload) for packet in sent]
-        acknowledged = b"".join(encode(Puback(p.packet_id)) for p in sent if p.qos)
-        assert b"".join(bench.wire.written).endswith(acknowledged + encode(Disconnect()))
+        answers = bench.coded(*(Puback(p.packet_id) for p in sent if p.qos), Disconnect())
+        assert b"".join(bench.wire.written).endswith(answers)
 
 
 async def test_all_that_is_said_in_one_turn_leaves_in_one_write() -> None:
@@ -418,17 +440,17 @@ async def test_all_that_is_said_in_one_turn_leaves_in_one_write() -> None:
     await asyncio.sleep(0)
     before = len(bench.wire.written)
     for frame in FRAMES[:WINDOW]:
-        bench.outbox.put(Publish("t", frame))
+        bench.outbox.put(letter(Publish("t", frame)))
         bench.connection.wake()
     await asyncio.sleep(0)
     assert len(bench.wire.written) == before + 1
     # So do acknowledgements of what one read brought, and what the answers in it make room for.
     for frame in FRAMES[WINDOW:]:
-        bench.outbox.put(Publish("t", frame))
+        bench.outbox.put(letter(Publish("t", frame)))
     heard = [PublishPacket("t", b"vote", 1, packet_id=n) for n in range(1, 20)]
-    first = 2  # paho numbered the subscription 1
+    first = 2  # the subscription was 1
     answers = [Puback(n) for n in range(first, first + WINDOW)]
-    bench.feed(b"".join(encode(packet) for packet in (*heard, *answers)))
+    bench.feed(bench.coded(*heard, *answers))
     await asyncio.sleep(0)
     assert len(bench.wire.written) == before + 2
     assert len(bench.delivered) == len(heard)
@@ -438,14 +460,14 @@ async def test_all_that_is_said_in_one_turn_leaves_in_one_write() -> None:
 @pytest.mark.parametrize("seed", range(100))
 async def test_no_garbage_from_a_broker_ends_more_than_the_connection(seed: int) -> None:
     chance = random.Random(seed)
-    bench = Bench()
+    bench = Bench(LEVELS[seed % 2])
     if seed % 3:
         await bench.start()
     for _ in range(20):
         body = chance.randbytes(chance.choice((0, 1, 2, 3, 5, 30)))
         if chance.random() < 0.5:  # a length that is plausible makes a topic of it
             body = bytes((0, chance.randint(0, 6))) + body
-        kind = chance.choice((2, 3, 3, 3, 4, 5, 6, 7, 9, 13, chance.randrange(16)))
+        kind = chance.choice((2, 3, 3, 3, 4, 5, 6, 7, 9, 13, 14, chance.randrange(16)))
         first = kind << 4 | chance.randrange(16)
         bench.feed(bytes((first, len(body))) + body if chance.random() < 0.9 else body)
     bench.connection.connection_lost(None)
@@ -459,7 +481,8 @@ async def test_a_topic_that_is_no_text_is_nobodys_and_ends_nothing() -> None:
     """A broker may hand on what anybody made up: hanging up would be what they want."""
     bench = Bench()
     await bench.start()
-    bench.feed(b"\x30\x04\x00\x02\xc3\x28" + encode(PublishPacket("t", b"fine")))
+    no_text = b"\x30\x05\x00\x02\xc3\x28\x00"
+    bench.feed(no_text + bench.coded(PublishPacket("t", b"fine")))
     assert bench.delivered == [Received("\N{REPLACEMENT CHARACTER}(", b""), Received("t", b"fine")]
     bench.connection.close()
 
@@ -467,7 +490,7 @@ async def test_a_topic_that_is_no_text_is_nobodys_and_ends_nothing() -> None:
 def test_paho_takes_its_socket_from_us_and_opens_none() -> None:
     """Notices a paho in which our one private name has another meaning: it would ask the DNS."""
     pipe = Pipe()
-    paho = PipedClient("device", pipe)
+    paho = PipedClient("device", pipe, Level.V5)
     paho.on_socket_register_write = lambda *_: None
     assert paho.connect("host.invalid", 1883) == 0
     assert paho.socket() is pipe

@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demesh.broker.codec import Pingresp, Puback, Publish, encode
+from demesh.broker.codec import (
+    Code,
+    Connack,
+    Disconnect,
+    Pingresp,
+    Properties,
+    Puback,
+    Publish,
+    Suback,
+    encode,
+)
 from demesh.ports import Received
+from demesh.transport.packets import Level
 from demesh.transport.sieve import PACKET_BYTES_MAX, Sieve
 
 
@@ -18,9 +29,16 @@ def packet(topic: str, payload: bytes, qos: int = 1, packet_id: int = 7) -> byte
 class Desk:
     """A sieve and what it delivered."""
 
-    def __init__(self, least_qos: int = 1, broker: int = 0) -> None:
+    def __init__(self, least_qos: int = 1, broker: int = 0, level: Level = Level.V3) -> None:
         self.delivered: list[Received] = []
-        self.sieve = Sieve(self.delivered.append, least_qos, broker)
+        self.acknowledged: list[tuple[int, int]] = []
+        self.sieve = Sieve(
+            self.delivered.append,
+            lambda packet_id, reason: self.acknowledged.append((packet_id, reason)),
+            least_qos,
+            broker,
+            level,
+        )
 
     def feed(self, data: bytes, step: int = 10**7) -> tuple[bytes, bytes]:
         """All of it, `step` bytes at a time."""
@@ -28,21 +46,23 @@ class Desk:
         return b"".join(left for left, _ in parts), b"".join(answers for _, answers in parts)
 
 
-GOOD, PING = packet("good", b"vote"), encode(Pingresp())
+GOOD, PONG = packet("good", b"vote"), encode(Pingresp())
+WELCOME, GRANTED = encode(Connack()), encode(Suback(1, (Code.GRANTED_1,)))
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
 def test_publications_are_delivered_and_answered_and_all_else_is_left_as_it_came(step: int) -> None:
     desk = Desk()
-    data = PING + GOOD + PING + packet("also/good", b"op", packet_id=0x1234)
-    assert desk.feed(data, step) == (PING + PING, encode(Puback(7)) + encode(Puback(0x1234)))
+    data = WELCOME + GOOD + GRANTED + packet("also/good", b"op", packet_id=0x1234)
+    assert desk.feed(data, step) == (WELCOME + GRANTED, encode(Puback(7)) + encode(Puback(0x1234)))
     assert desk.delivered == [Received("good", b"vote"), Received("also/good", b"op")]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 1000])
 def test_what_comes_at_qos_0_is_dropped_unread(step: int) -> None:
     desk, junk = Desk(), packet("good", bytes(300), qos=0)
-    assert desk.feed(junk + PING + junk + GOOD + junk, step) == (PING, encode(Puback(7)))
+    data = junk + GRANTED + junk + GOOD + junk
+    assert desk.feed(data, step) == (GRANTED, encode(Puback(7)))
     assert desk.sieve.unread == 3 and desk.delivered == [Received("good", b"vote")]
 
 
@@ -74,10 +94,8 @@ def test_a_message_longer_than_any_frame_is_never_held_in_memory(step: int) -> N
 @pytest.mark.parametrize("step", [1_000, 10**6])
 def test_another_packet_that_is_too_long_ends_the_connection_however_it_arrives(step: int) -> None:
     long = b"\x90\xff\xff\x08" + bytes(0x8_0000)
-    sieve = Sieve(lambda _: None)
     with pytest.raises(ConnectionError, match="a packet of"):
-        for at in range(0, len(long), step):
-            sieve.feed(long[at : at + step])
+        Desk().feed(long, step)
 
 
 @pytest.mark.parametrize(
@@ -96,20 +114,73 @@ def test_a_broker_that_does_not_speak_mqtt_is_left(data: bytes, says: str) -> No
         Desk().feed(data)
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 1000])
+def test_answers_to_what_we_said_often_end_here(step: int) -> None:
+    desk = Desk()
+    data = PONG + encode(Puback(0x1234)) + GRANTED + encode(Puback(5)) + PONG
+    assert desk.feed(data, step) == (GRANTED, b"")
+    assert desk.acknowledged == [(0x1234, 0), (5, 0)]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 1000])
+def test_mqtt_5_says_why_it_does_not_take_a_publication(step: int) -> None:
+    desk = Desk(level=Level.V5)
+    why = Properties(reason="no, and no")
+    acks = (Puback(1), Puback(2, Code.NO_SUBSCRIBERS), Puback(3, Code.NOT_AUTHORIZED, why))
+    data = b"".join(encode(ack, Level.V5) for ack in acks)
+    assert desk.feed(data, step) == (b"", b"")
+    assert desk.acknowledged == [(1, 0), (2, 0x10), (3, 0x87)]
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 100])
+def test_properties_of_mqtt_5_are_skipped_however_many(step: int) -> None:
+    desk = Desk(level=Level.V5)
+    many = Properties(message_expiry_s=9, user=tuple(("key", "x" * 50) for _ in range(9)))
+    sent = [
+        Publish("a", b"none", 1, packet_id=1),
+        Publish("b", b"one", 1, packet_id=2, properties=Properties(message_expiry_s=7)),
+        Publish("c", b"many", 1, packet_id=3, properties=many),
+    ]
+    data = b"".join(encode(one, Level.V5) for one in sent)
+    left, answers = desk.feed(data, step)
+    assert (left, answers) == (b"", b"".join(encode(Puback(n)) for n in (1, 2, 3)))
+    assert desk.delivered == [Received(one.topic, one.payload) for one in sent]
+
+
+@pytest.mark.parametrize("rest", [b"\x05\x00", b"\x80\x01", b"\xff\xff\xff\x7f"])
+def test_properties_longer_than_their_packet_are_no_mqtt(rest: bytes) -> None:
+    body = b"\x00\x01t\x00\x07" + rest
+    with pytest.raises(ConnectionError, match="properties beyond"):
+        Desk(level=Level.V5).feed(bytes((0x32, len(body))) + body)
+
+
+def test_only_a_broker_of_mqtt_5_says_goodbye() -> None:
+    goodbye = encode(Disconnect(Code.TAKEN_OVER), Level.V5)
+    assert Desk(level=Level.V5).feed(goodbye) == (goodbye, b"")
+    with pytest.raises(ConnectionError, match="type 14"):
+        Desk().feed(goodbye)
+
+
+def test_an_acknowledgement_of_nothing_ends_the_connection() -> None:
+    with pytest.raises(ConnectionError, match="acknowledgement of nothing"):
+        Desk().feed(b"\x40\x01\x07")
+
+
 @pytest.mark.parametrize("kind", [0, 1, 5, 6, 7, 8, 10, 11, 12, 14, 15])
 def test_what_no_broker_has_to_say_ends_the_connection(kind: int) -> None:
     with pytest.raises(ConnectionError, match=f"type {kind}$"):
         Desk().feed(bytes((kind << 4, 0)))
 
 
-def test_answers_that_nobody_asked_for_do_not_keep_the_loop_busy() -> None:
+@pytest.mark.parametrize("kind", [WELCOME, encode(Puback(1)), PONG])
+def test_answers_that_nobody_asked_for_do_not_keep_the_loop_busy(kind: bytes) -> None:
     with pytest.raises(ConnectionError, match="nobody asked"):
-        Desk().feed(encode(Puback(1)) * 1000)
+        Desk().feed(kind * 1000)
 
 
 packets = st.lists(
     st.one_of(
-        st.just(PING),
+        st.just(GRANTED),
         st.builds(
             packet, st.sampled_from(["a", "b" * 40, "é"]), st.binary(max_size=300),
             st.sampled_from([0, 1]), st.integers(1, 65535),

@@ -14,6 +14,8 @@ from demesh.config import BrokerSection, Config
 from demesh.errors import KeyFileError
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from demesh.transport.client import Link
 
 PASSWORD_BYTES_MAX = 1024
@@ -40,6 +42,22 @@ def _link(folder: Path, broker: BrokerSection, number: int, client_id: str) -> L
         wait_s=broker.wait_s,
         broker=number,
         least_qos=1,
+        tls=_context(folder, broker) if broker.tls else None,
+        keepalive_s=broker.keepalive_s,
+    )
+
+
+def _context(folder: Path, broker: BrokerSection) -> SSLContext:
+    """Who vouches for the broker, and what vouches for us; raises ConfigError, KeyFileError."""
+    from demesh.cli import tls  # noqa: PLC0415 - most brokers at home speak none
+
+    if broker.psk_identity is not None and broker.psk_file is not None:
+        return tls.by_shared_key(broker.psk_identity, folder / broker.psk_file)
+    return tls.by_certificate(
+        *(
+            None if name is None else folder / name
+            for name in (broker.ca_file, broker.client_certificate, broker.client_key)
+        )
     )
 
 

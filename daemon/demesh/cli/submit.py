@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,9 +87,11 @@ class Submission:
     async def _carry(self) -> tuple[Result, Mesh]:
         config = self._mesh.config
         client_id = f"{identity.text(self.op.signer)}-{os.urandom(6).hex()}"
-        link = replace(links(self._mesh.folder, config, client_id)[0], least_qos=0)
+        ways = deque(
+            replace(link, lasting=False) for link in links(self._mesh.folder, config, client_id)
+        )
         begun = said = time.monotonic()
-        await publish_once(link, self._publish)
+        await publish_once(ways, self._publish)
         while time.monotonic() < begun + PATIENCE_S:
             await asyncio.sleep(LOOK_S)
             mesh = read_mesh(self._path)
@@ -97,7 +100,8 @@ class Submission:
                 return result, mesh
             if time.monotonic() >= said + AGAIN_S:  # a broker that was restarted may have lost it
                 said = time.monotonic()
-                await publish_once(link, self._publish)
+                ways.rotate(-1)  # or it is one that keeps what it was given to itself
+                await publish_once(ways, self._publish)
         raise TemporaryError(
             f"not decided within {PATIENCE_S:.0f} s: too few voters may be up, or this device may "
             "be cut off; the change may still be made: look with demesh member list, and give the "

@@ -1,43 +1,50 @@
-"""One connection to one broker: paho keeps the MQTT state, asyncio the socket and the clock.
+"""One connection to one broker: asyncio keeps the socket and the clock, paho makes the handshake.
 
-Theory of operation. paho works at a `Pipe`, in memory: what one recv brought is taken apart there,
-and all that is to be said in one turn of the loop leaves by one send. Publications come from the
-outbox as its window allows, and are ours until acknowledged or until the connection ends.
+Theory of operation. paho works at a `Pipe`, in memory, for CONNECT, SUBSCRIBE and what answers
+them. All that comes often is ours: what one recv brought is taken apart by the sieve, and all that
+is to be said in one turn of the loop leaves by one send. Publications come from the outbox as its
+window allows, and are ours until acknowledged or until the connection ends.
 
 What ends a connection stands in `_answers` behind all that came before, so nothing that happens
 between two awaits is missed. The broker's fault is an OSError; ours is what it was, and ends us.
+
+When it counts as dead says `patience.py`; beside it TCP gives up, where the system can be told to,
+when the other end has confirmed no byte for a keepalive and REQUEST_S.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import socket
-import struct
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from paho.mqtt.client import error_string
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from demesh.errors import ConfigError
 from demesh.ports import Received
-from demesh.transport.outbox import Outbox, Parcel
+from demesh.transport import patience
+from demesh.transport.outbox import WINDOW, Outbox, Parcel
+from demesh.transport.packets import PINGREQ, Level, compose
+from demesh.transport.patience import Patience
 from demesh.transport.pipe import Pipe, PipedClient
+from demesh.transport.reasons import (
+    Refused,
+    TakenOverError,
+    UnansweredError,
+    reason_of,
+    refusal,
+)
 from demesh.transport.sieve import Sieve
-
-# Without it, Nagle against delayed acknowledgements makes a QoS 1 round trip 44 ms instead of 1.
-# asyncio sets it by itself.
-SOCKET_OPTIONS = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 
 # One and a half of it in silence and the broker publishes our will: a dead board is known in 30 s.
 KEEPALIVE_S = 20
 
-# TCP, CONNECT, SUBSCRIBE each, and from one acknowledgement to the next while any is missing; poor
-# Wi-Fi stalls for seconds, a dead broker for ever.
-REQUEST_S = 10.0
+# Certificates are some kilobytes, there and back, and slow boards take a second to check them.
+HANDSHAKE_S = 20.0
 
 # How late we may be in noticing that something is overdue.
 TICK_S = 1.0
@@ -49,12 +56,19 @@ NEXT_ADDRESS_S = 0.25
 # system call for every few of them; with more, our own votes wait behind what others say.
 READ_BYTES = 64 * 1024
 
+# So much is handed down before the line has taken it: on a slow one a vote waits behind what
+# people read for no longer than 16 s, on a fast one it is a system call for 50 votes.
+UNSENT_BYTES_MAX = 16 * 1024
+
+# The same in the kernel, of what it has not sent either.
+KERNEL_BYTES_MAX = 4 * 1024
+
 # Messages taken from a broker that reads none of our answers. A real one stops at its own window,
 # hundreds; these are 4 MB of answers to be kept.
 UNANSWERED_MAX = 10_000
 
-# CONNACK refusals that no waiting mends (MQTT 5 codes, to which paho maps those of 3.1.1).
-LOGIN_REFUSED = (134, 135)
+# A record of TLS, where an answer of MQTT is expected: an alert.
+_TLS_ALERT = b"\x15\x03"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,44 +86,50 @@ class Link:
     wait_s: int = 30
     broker: int = 0
     least_qos: int = 0  # publications delivered below it are dropped unread
+    tls: ssl.SSLContext | None = None
+    keepalive_s: int = KEEPALIVE_S
+    lasting: bool = True  # the broker keeps subscriptions and messages while we are away
 
 
-class Refused(ConnectionError):
-    """The broker answered CONNECT with this reason code."""
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Whom a connection works for: what it takes letters from and tells of others'."""
 
-    def __init__(self, reason: ReasonCode) -> None:
-        super().__init__(f"the broker refused the connection: {reason}")
-        self.code = reason.value
+    outbox: Outbox
+    deliver: Callable[[Received], None]
+    refused: Callable[[str, str], None] = lambda topic, reason: None  # what it does not take, why
 
 
 class Connection(asyncio.BufferedProtocol):
     """A connection at work; `connected` makes it."""
 
-    def __init__(
-        self,
-        link: Link,
-        outbox: Outbox,
-        deliver: Callable[[Received], None],
-    ) -> None:
-        self._link, self._outbox = link, outbox
-        self._sieve = Sieve(deliver, link.least_qos, link.broker)
+    def __init__(self, link: Link, desk: Desk, level: Level) -> None:
+        self._link, self._desk, self._level = link, desk, level
+        self._outbox = desk.outbox
+        self._sieve = Sieve(
+            desk.deliver, self._acknowledged, link.least_qos, link.broker, self._level
+        )
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._answers: asyncio.Queue[list[ReasonCode] | Exception] = asyncio.Queue()
         self._under_way: dict[int, Parcel] = {}
-        self._heard = 0.0  # the latest acknowledgement, or since when the first is waited for
+        self._packet_id = 1  # the subscription's, which is answered before the next one is used
+        self._packet_bytes_max: int | None = None
+        self._patience = Patience(link.keepalive_s, self._loop.time())
         self._open, self._ready, self._scheduled = True, False, False
         self._came = b""  # by the last recv
         self._unanswered = 0  # messages since the broker last read what we say
         self._timer: asyncio.TimerHandle | None = None
         self._pipe = Pipe()
-        self._paho = paho = PipedClient(link.client_id, self._pipe)
+        self._paho = paho = PipedClient(link.client_id, self._pipe, level, link.lasting)
         paho.username_pw_set(link.username, link.password)
         if link.will:
             paho.will_set(*link.will, qos=1)
-        paho.on_connect = lambda _, __, ___, reason, ____: self._answers.put_nowait([reason])
+        paho.on_connect = lambda _, __, ___, reason, props: self._welcomed(reason, props)
         paho.on_subscribe = lambda _, __, ___, granted, ____: self._answers.put_nowait(granted)
-        paho.on_publish = lambda _, __, packet_id, ___, ____: self._acknowledged(packet_id)
+        paho.on_disconnect = lambda _, __, flags, reason, ____: self._dismissed(
+            reason, flags.is_disconnect_packet_from_server
+        )
         paho.on_socket_register_write = lambda _, __, ___: self.wake()
 
     @property
@@ -125,17 +145,23 @@ class Connection(asyncio.BufferedProtocol):
 
     async def start(self) -> None:
         """Say who we are and what we want to hear; raises OSError."""
-        self._paho.connect(self._link.host, self._link.port, KEEPALIVE_S)
+        self._outbox.window = WINDOW
+        self._paho.greet(self._link.host, self._link.port, self._link.keepalive_s)
         self._tick()
-        for reason in await self._answer(REQUEST_S):
-            if reason.is_failure:
-                raise Refused(reason)
+        try:
+            (welcome,) = await self._answer()
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise UnansweredError(reason_of(error)) from error
+        if welcome.is_failure:
+            raise Refused(welcome)
         if self._link.subscriptions:
-            self._paho.subscribe([(topic, 1) for topic in self._link.subscriptions])
-            granted = await self._answer(REQUEST_S)
+            self._paho.listen(self._link.subscriptions)
+            granted = await self._answer()
             for topic, code in zip(self._link.subscriptions, granted, strict=False):
                 if code.is_failure:
-                    raise ConnectionError(f"the subscription to {topic} was refused")
+                    raise ConnectionError(f"the subscription to {topic} was refused: {code}")
                 if code.value < self._link.least_qos:
                     raise ConnectionError(
                         f"the broker grants QoS {code.value} only; a mesh needs QoS 1"
@@ -146,7 +172,9 @@ class Connection(asyncio.BufferedProtocol):
     async def ended(self) -> None:
         """Wait until the connection is lost, and raise why."""
         while True:
-            await self._answer(None)
+            answer = await self._answers.get()
+            if isinstance(answer, Exception):
+                raise answer
 
     def close(self) -> None:
         """Say goodbye, if there is still somebody, and give back what was not acknowledged."""
@@ -162,12 +190,23 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        transport.set_write_buffer_limits(high=UNSENT_BYTES_MAX)
+        if (plug := transport.get_extra_info("socket")) is not None:
+            patience_ms = 1000 * (self._link.keepalive_s + round(patience.REQUEST_S))
+            for name, value in (
+                ("TCP_NODELAY", 1),  # or a round trip at QoS 1 takes 44 ms instead of 1
+                ("TCP_USER_TIMEOUT", patience_ms),
+                ("TCP_NOTSENT_LOWAT", KERNEL_BYTES_MAX),
+            ):
+                if hasattr(socket, name):
+                    plug.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         self._came = self._buffer[:nbytes].tobytes()
+        self._patience.heard(self._loop.time())
         self._run(self._read)
 
     def pause_writing(self) -> None:
@@ -180,12 +219,36 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or ConnectionError("the broker hung up"))
 
-    async def _answer(self, seconds: float | None) -> list[ReasonCode]:
-        async with asyncio.timeout(seconds):
-            answer = await self._answers.get()
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    async def _answer(self) -> list[ReasonCode]:
+        """The next one; while others come, it may be behind them."""
+        asked_at = self._loop.time()
+        while True:
+            try:
+                async with asyncio.timeout(patience.REQUEST_S):
+                    answer = await self._answers.get()
+            except TimeoutError:
+                if not self._patience.talks(asked_at, self._loop.time()):
+                    raise
+            else:
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+
+    def _welcomed(self, reason: ReasonCode, properties: Properties) -> None:
+        """CONNACK, with what the broker cannot do."""
+        given = vars(properties).get
+        self._patience.keepalive_s = given("ServerKeepAlive") or self._link.keepalive_s
+        self._outbox.window = min(WINDOW, given("ReceiveMaximum", WINDOW))
+        self._packet_bytes_max = given("MaximumPacketSize")
+        if self._link.least_qos and not given("RetainAvailable", True):
+            raise ConnectionError("the broker keeps no retained messages; a mesh needs them")
+        self._answers.put_nowait([reason])
+
+    def _dismissed(self, reason: ReasonCode, by_broker: bool) -> None:
+        if by_broker:
+            taken_over = reason.value == TakenOverError.code
+            why = ConnectionError(f"the broker ends the connection: {refusal(reason)}")
+            self._end(TakenOverError() if taken_over else why)
 
     def _run(self, step: Callable[[], None]) -> None:
         """One step of the loop; what it raises ends the connection and is raised by `ended`."""
@@ -209,15 +272,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def _read(self) -> None:
         self._scheduled = True  # what paho answers leaves below: another turn for it costs 10 us
+        if self._came.startswith(_TLS_ALERT) and not self._ready:
+            raise ConnectionError("it speaks TLS there; write mqtts:// in [broker] url")
         others, answers = self._sieve.feed(self._came)
         self._pipe.unsent += answers
         self._unanswered += len(answers) // 4  # bytes of a PUBACK
         self._pipe.fill(others)
         try:
-            while self._pipe.readable:
+            while self._pipe.readable and self._open:
                 if code := self._paho.loop_read():
                     raise ConnectionError(error_string(code))
-        except (LookupError, ValueError, struct.error) as error:
+        except OSError:
+            raise
+        except Exception as error:  # none of our code runs in paho but the callbacks above
             raise ConnectionError(f"the broker sent what is not MQTT: {error}") from error
         if not self._pipe.paused:
             self._unanswered = 0
@@ -227,75 +294,88 @@ class Connection(asyncio.BufferedProtocol):
 
     def _write(self) -> None:
         self._scheduled = True  # what paho queues meanwhile leaves below
-        while True:
-            taken = self._ready and self._fill()
-            self._paho.loop_write()  # a view is done with once it is written, and makes room
-            if not taken:
-                break
+        more = self._open
+        while more:
+            self._paho.loop_write()
+            more = self._ready and self._fill()
+            if self._pipe.unsent:
+                unsent, self._pipe.unsent = self._pipe.unsent, bytearray()
+                self._patience.said(len(unsent), self._loop.time())
+                self._transport.write(unsent)
         self._scheduled = False
-        if self._pipe.unsent:
-            unsent, self._pipe.unsent = self._pipe.unsent, bytearray()
-            self._transport.write(unsent)
         if self._paho.want_write() and not self._pipe.paused:
             self.wake()
 
     def _fill(self) -> bool:
-        """Hand paho what the window has room for; whether that was anything."""
-        taken = False
-        while parcel := self._outbox.take():
-            if not self._under_way:
-                self._heard = self._loop.time()
-            what = parcel.publish
-            sent = self._paho.publish(what.topic, what.payload, what.qos, what.retain)
-            self._under_way[sent.mid] = parcel
-            taken = True
-        return taken
+        """Take what the window has room for; whether more is left than the line takes at once."""
+        while not self._pipe.paused:
+            if len(self._pipe.unsent) >= UNSENT_BYTES_MAX:
+                return True
+            parcel = self._outbox.take(self._loop.time())
+            if parcel is None:
+                return False
+            self._hand_over(parcel)
+        return False
 
-    def _acknowledged(self, packet_id: int) -> None:
-        if self._under_way.pop(packet_id, None):
-            self._heard = self._loop.time()
-            self._outbox.sent()
+    def _hand_over(self, parcel: Parcel) -> None:
+        publish = parcel.publish
+        if publish.qos:
+            self._packet_id = self._packet_id % 0xFFFF + 1
+        packet = compose(publish, self._packet_id, self._level)
+        if self._packet_bytes_max is not None and len(packet) > self._packet_bytes_max:
+            self._outbox.refuse(parcel)
+            self._desk.refused(publish.topic, f"it takes {self._packet_bytes_max:,} bytes at most")
+            return
+        self._pipe.unsent += packet
+        if not publish.qos:
+            self._outbox.sent(parcel)
+            return
+        if not self._under_way:
+            self._patience.asked(len(self._pipe.unsent), self._loop.time())
+        self._under_way[self._packet_id] = parcel
+
+    def _acknowledged(self, packet_id: int, reason: int) -> None:
+        parcel = self._under_way.pop(packet_id, None)
+        if parcel is None:
+            return
+        if reason < 0x80:
+            self._outbox.sent(parcel)
+        else:
+            self._outbox.refuse(parcel)
+            self._desk.refused(parcel.publish.topic, refusal(reason))
+        self._patience.acknowledged(self._outbox.bytes_taken, self._loop.time())
 
     def _tick(self) -> None:
-        self._timer = self._loop.call_later(TICK_S, self._run, self._tick)
-        if self._paho.loop_misc():
-            raise ConnectionError("the broker is silent")
-        if self._under_way and self._loop.time() - self._heard > REQUEST_S:
-            raise ConnectionError("the broker does not acknowledge")
+        seconds = min(TICK_S, self._patience.keepalive_s / 4)
+        self._timer = self._loop.call_later(seconds, self._run, self._tick)
+        if self._ready and self._patience.check(bool(self._under_way), self._loop.time()):
+            self._pipe.unsent += PINGREQ
+            self.wake()
 
 
 @asynccontextmanager
-async def connected(
-    link: Link,
-    outbox: Outbox,
-    deliver: Callable[[Received], None],
-) -> AsyncIterator[Connection]:
-    """A connection with its subscriptions in place, which empties `outbox`; raises OSError."""
-    async with asyncio.timeout(REQUEST_S):
-        _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(link, outbox, deliver),
-            link.host,
-            link.port,
-            happy_eyeballs_delay=NEXT_ADDRESS_S,
-        )
+async def connected(link: Link, desk: Desk, level: Level = Level.V5) -> AsyncIterator[Connection]:
+    """A connection with its subscriptions in place, which empties the outbox; raises OSError."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(patience.REQUEST_S + (HANDSHAKE_S if link.tls else 0)):
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(link, desk, level),
+                link.host,
+                link.port,
+                happy_eyeballs_delay=NEXT_ADDRESS_S,
+                ssl=link.tls,
+                ssl_handshake_timeout=HANDSHAKE_S if link.tls else None,
+                ssl_shutdown_timeout=TICK_S if link.tls else None,
+            )
+        except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
+            if link.tls is None:
+                raise
+            raise ConnectionError(
+                "it hung up before TLS began; is this its port for TLS?"
+            ) from error
     try:
         await connection.start()
         yield connection
     finally:
         connection.close()
-
-
-def reason_of(error: Exception) -> str:
-    """What went wrong, in the system's words: without numbers, addresses and repetitions."""
-    text = str(error)
-    if number := re.search(r"\[Errno (\d+)\]", text):
-        return os.strerror(int(number[1]))
-    return re.sub(r"^\[[^]]*\] ", "", text) or "it does not answer"
-
-
-def check_login(link: Link, code: int) -> None:
-    """Raises ConfigError if the broker refused name and password: no waiting mends that."""
-    if code in LOGIN_REFUSED:
-        raise ConfigError(
-            f"{link.url}: the broker refused the login; check [broker] username, password_file"
-        ) from None

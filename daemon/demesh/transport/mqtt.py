@@ -3,32 +3,50 @@
 Knows nothing of the protocol. Delivers `Received` and `Linked`; publishes what it is given at least
 once: what was not acknowledged when a connection ends goes back to the front of the queue. A
 duplicate harms nobody, a loss costs a timeout.
+
+MQTT 5 is tried first. A broker that says it cannot is spoken to in 3.1.1 from then on; one that
+hangs up instead of an answer is tried in 3.1.1 at once, and in 5 again the next time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from demesh.errors import TemporaryError
-from demesh.ports import Linked, Publish, Received
-from demesh.transport.client import Connection, Link, Refused, check_login, connected, reason_of
-from demesh.transport.outbox import Outbox
+from demesh.ports import Json, Linked, Received
+from demesh.transport.client import Connection, Desk, Link, connected
+from demesh.transport.outbox import Letter, Outbox
+from demesh.transport.packets import Level
+from demesh.transport.reasons import (
+    LEVEL_REFUSED,
+    Refused,
+    TakenOverError,
+    UnansweredError,
+    check_login,
+    reason_of,
+)
 
 # A broker restarts in about a second: try soon, then spare radio and broker. Half of it is jitter,
 # or a street of boards comes back in one instant.
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 15.0
 
-# A connection that lasts shorter is not a success: two daemons with one client id throw each other
-# out, and must slow down.
+# A broker that was there a moment ago is being started again, or its line is poor: once a second
+# costs nothing. With more, one that fails every second is met only now and then.
+BACKOFF_RECENT_S = 1.0
+RECENT_S = 60.0
+
+# A connection that lasts shorter is not a success: whoever cannot stay must slow down.
 STEADY_S = 10.0
+
+# Topics on which a broker does not let us publish, said once each; a device has some ten.
+TOLD_MAX = 64
 
 
 class MqttTransport:
-    """The connection to one broker; its jobs run in the runtime's task group."""
+    """The connection to one broker; `run` belongs into the runtime's task group."""
 
     def __init__(
         self,
@@ -38,68 +56,114 @@ class MqttTransport:
         randomness: random.Random,
     ) -> None:
         self._link, self._deliver, self._report = link, deliver, report
-        self._random = randomness
+        self._backoff = Backoff(randomness)
         self._outbox = Outbox()
+        self._desk = Desk(self._outbox, deliver, self._refused)
         self._connection: Connection | None = None
+        self._level, self._outdated = Level.V5, False  # as the broker said
         self._unread = 0  # by connections that have ended
-        self._was_up = False
+        self._connections = 0
         self._stopping = False
         self._complaint = ""
+        self._told: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """For its task."""
+        return f"broker-{self._link.broker}"
+
+    @property
+    def was_up(self) -> bool:
+        """Was there a connection, ever?"""
+        return self._connections > 0
 
     @property
     def dropped(self) -> int:
         """Publications given up so far: overflow, or refused again and again."""
-        return self._outbox.dropped
+        return self._outbox.dropped + self._outbox.refused
 
     @property
     def unread(self) -> int:
         """Publications of others that were dropped unread so far."""
         return self._unread + (self._connection.unread if self._connection else 0)
 
-    def jobs(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        """What to run, by name, until cancelled; raises TemporaryError, ConfigError."""
-        return [(f"broker-{self._link.broker}", self._connect_forever())]
+    def state(self) -> dict[str, Json]:
+        """What people may want to know of it."""
+        return {
+            "url": self._link.url,
+            "up": self._connection is not None,
+            "level": self._level.spoken,
+            "connections": self._connections,
+            "queued": len(self._outbox),
+            "dropped": self._outbox.dropped,
+            "late": self._outbox.late,
+            "refused": self._outbox.refused,
+            "unread": self.unread,
+        }
 
-    def publish(self, publish: Publish) -> None:
+    def post(self, letter: Letter) -> None:
         """Queue a publication; never blocks."""
-        self._outbox.put(publish)
+        self._outbox.put(letter)
         if self._connection is not None:
             self._connection.wake()
 
     async def stop(self, seconds: float) -> None:
-        """Let what is queued leave, if the link is up; the jobs may be cancelled afterwards."""
+        """Let what is queued leave, if the link is up; the job may be cancelled afterwards."""
         self._stopping = True
         if self._connection is not None:
             await self._outbox.emptied(seconds)
 
-    async def _connect_forever(self) -> None:
+    async def run(self, *, patient: bool = False) -> None:
+        """Connect again and again, until cancelled.
+
+        Unless `patient`, raises TemporaryError or ConfigError when it is time to give up, which is
+        never after the first connection.
+        """
         clock = asyncio.get_running_loop().time
-        started, delay = clock(), BACKOFF_FIRST_S
+        started = clock()
         while not self._stopping:
-            begun = clock()
+            begun, steady = clock(), False
             try:
-                async with connected(self._link, self._outbox, self._deliver) as connection:
-                    self._up(connection)
-                    await connection.ended()
+                await self._attempt()
             except OSError as error:
-                self._complain(error, clock() - started)
+                self._complain(error, patient, clock() - started)
+                steady = not isinstance(error, TakenOverError)
             finally:
-                self._down()
-            delay = BACKOFF_FIRST_S if clock() - begun > STEADY_S else delay
-            await asyncio.sleep(delay * self._random.uniform(0.5, 1.0))
-            delay = min(2 * delay, BACKOFF_MAX_S)
+                was_up = self._down()
+            if was_up and steady:
+                self._backoff.ended(clock(), clock() - begun)
+            await asyncio.sleep(self._backoff.pause_s(clock()))
 
-    def _up(self, connection: Connection) -> None:
-        self._connection, self._was_up, self._complaint = connection, True, ""
-        self._report(f"connected to {self._link.url}")
-        self._deliver(Linked(self._link.broker, up=True))
+    async def _attempt(self) -> None:
+        """One connection from its beginning to its end; raises OSError."""
+        self._level = Level.V3 if self._outdated else Level.V5
+        try:
+            await self._connect()
+        except Refused as error:
+            if self._outdated or error.code != LEVEL_REFUSED:
+                raise
+            self._outdated = True
+        except UnansweredError:
+            if self._outdated:
+                raise
+        self._level = Level.V3
+        await self._connect()
 
-    def _complain(self, error: OSError, waited_s: float) -> None:
+    async def _connect(self) -> None:
+        async with connected(self._link, self._desk, self._level) as connection:
+            self._connection = connection
+            self._connections += 1
+            self._complaint = ""
+            self._report(f"connected to {self._link.url} (MQTT {self._level.spoken})")
+            self._deliver(Linked(self._link.broker, up=True))
+            await connection.ended()
+
+    def _complain(self, error: OSError, patient: bool, waited_s: float) -> None:
         """Say once what is wrong; before the first connection, give up in time."""
         url, reason = self._link.url, reason_of(error)
-        if not self._was_up:
+        if not self.was_up and not patient:
             if isinstance(error, Refused):
-                check_login(self._link, error.code)
+                check_login(url, error.code)
             if 0 < self._link.wait_s <= waited_s:
                 raise TemporaryError(
                     f"{url}: no broker: {reason}; start it, or correct [broker] url"
@@ -109,8 +173,42 @@ class MqttTransport:
             what = "lost the broker" if self._connection else "no broker"
             self._report(f"{what} at {url}: {reason}; trying again")
 
-    def _down(self) -> None:
-        if self._connection is not None:
-            self._unread += self._connection.unread
-            self._connection = None
-            self._deliver(Linked(self._link.broker, up=False))
+    def _refused(self, topic: str, reason: str) -> None:
+        if topic not in self._told and len(self._told) < TOLD_MAX:
+            self._told.add(topic)
+            self._report(
+                f"{self._link.url} does not take {topic}: {reason}; "
+                "see what demesh doctor brokers says"
+            )
+
+    def _down(self) -> bool:
+        """Whether it was up."""
+        if self._connection is None:
+            return False
+        self._unread += self._connection.unread
+        self._connection = None
+        self._deliver(Linked(self._link.broker, up=False))
+        return True
+
+
+class Backoff:
+    """How long to wait before trying again; told the time in seconds."""
+
+    def __init__(self, randomness: random.Random) -> None:
+        self._random = randomness
+        self._next_s = BACKOFF_FIRST_S
+        self._up_at = -RECENT_S
+
+    def ended(self, now: float, lasted_s: float) -> None:
+        """A connection ended that had been up."""
+        self._up_at = now
+        if lasted_s > STEADY_S:
+            self._next_s = BACKOFF_FIRST_S
+
+    def pause_s(self, now: float) -> float:
+        """The next pause; each is twice as long as the one before, up to a bound."""
+        recent = now < self._up_at + RECENT_S
+        most = BACKOFF_RECENT_S if recent else BACKOFF_MAX_S
+        pause_s = min(self._next_s, most)
+        self._next_s = min(2 * self._next_s, BACKOFF_MAX_S)
+        return pause_s * self._random.uniform(0.5, 1.0)

@@ -9,13 +9,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from demesh.transport.packets import Level
+from demesh.transport.sieve import PACKET_BYTES_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from paho.mqtt.client import SocketLike
 
-# As much as asyncio takes before it asks for a pause; paho keeps the packets that come after.
-UNSENT_BYTES_MAX = 64 * 1024
+# How long a broker keeps what came for a device that is away: an hour is more than a reboot, and
+# who is away for longer takes the blocks from its peers.
+SESSION_S = 3600
+
+# Publications the broker may have under way to us: at 1 kB/s all of them are out in 20 s, and at
+# 100 ms a round trip they are 640 a second.
+RECEIVE_MAX = 64
 
 
 class Pipe:
@@ -43,7 +56,7 @@ class Pipe:
         return found
 
     def send(self, buffer: bytes | bytearray) -> int:
-        if self.paused or len(self.unsent) >= UNSENT_BYTES_MAX:
+        if self.paused:
             raise BlockingIOError
         self.unsent += buffer
         return len(buffer)
@@ -61,10 +74,35 @@ class Pipe:
 class PipedClient(Client):
     """paho at a pipe: nothing it does blocks."""
 
-    def __init__(self, client_id: str, pipe: Pipe) -> None:
-        version = CallbackAPIVersion.VERSION2
-        super().__init__(version, client_id, clean_session=False, reconnect_on_failure=False)
-        self._pipe = pipe
+    def __init__(self, client_id: str, pipe: Pipe, level: Level, lasting: bool = True) -> None:
+        """With `lasting`, the broker's session for us waits when we are away."""
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=not lasting if level is Level.V3 else None,
+            protocol=MQTTProtocolVersion(level),
+            reconnect_on_failure=False,
+        )
+        self._pipe, self._level, self._lasting = pipe, level, lasting
+
+    def greet(self, host: str, port: int, keepalive_s: int) -> None:
+        """CONNECT, with what we wish for."""
+        if self._level is Level.V3:
+            self.connect(host, port, keepalive_s)
+            return
+        wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's own gap
+        wishes.ReceiveMaximum = RECEIVE_MAX
+        wishes.MaximumPacketSize = PACKET_BYTES_MAX
+        if self._lasting:
+            wishes.SessionExpiryInterval = SESSION_S
+        self.connect(host, port, keepalive_s, clean_start=not self._lasting, properties=wishes)
+
+    def listen(self, topics: Sequence[str]) -> None:
+        """SUBSCRIBE at QoS 1, and not to ourselves where the broker can leave that out."""
+        if self._level is Level.V3:
+            self.subscribe([(topic, 1) for topic in topics])
+        else:
+            self.subscribe([(topic, SubscribeOptions(1, noLocal=True)) for topic in topics])
 
     def _create_socket(self) -> SocketLike:
         # The only private name we use: by its public ones paho connects by itself, and waits.
