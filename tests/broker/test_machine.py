@@ -334,18 +334,18 @@ def test_too_many_unreleased_messages_end_the_connection() -> None:
     desk.join(A, "a")
     for n in (1, 2, 1, 2):
         assert desk.say(A, Publish("t", b"x", 2, packet_id=n)) == [Transmit(A, Pubrec(n))]
-    assert desk.say(A, Publish("t", b"x", 2, packet_id=3)) == [Close(A, Reason.PROTOCOL)]
+    assert desk.say(A, Publish("t", b"x", 2, packet_id=3)) == [Close(A, Reason.RECEIVE_MAXIMUM)]
 
 
 def test_a_topic_too_deep_ends_the_connection() -> None:
     desk = Desk(topic_levels_max=3)
-    for conn, packet in (
-        (A, Publish("a/b/c/d")),
-        (B, Subscribe(1, (Wanted("a/b/c/d", 0),))),
-        (C, Unsubscribe(1, ("a/b/c/d",))),
+    for conn, packet, reason in (
+        (A, Publish("a/b/c/d"), Reason.TOPIC),
+        (B, Subscribe(1, (Wanted("a/b/c/d", 0),)), Reason.FILTER),
+        (C, Unsubscribe(1, ("a/b/c/d",)), Reason.FILTER),
     ):
         desk.join(conn, str(conn))
-        assert desk.say(conn, packet) == [Close(conn, Reason.TOPIC)]
+        assert desk.say(conn, packet) == [Close(conn, reason)]
 
 
 def test_the_brokers_own_topics_are_not_for_clients() -> None:
@@ -381,8 +381,8 @@ def test_too_many_subscriptions_are_refused_one_by_one() -> None:
     wanted = (Wanted("a", 0), Wanted("b", 1), Wanted("c", 2))
     effects = desk.say(A, Subscribe(1, wanted), Subscribe(2, (Wanted("a", 2), Wanted("d", 0))))
     assert effects == [
-        Transmit(A, Suback(1, (0, 1, Code.UNSPECIFIED))),
-        Transmit(A, Suback(2, (2, Code.UNSPECIFIED))),
+        Transmit(A, Suback(1, (0, 1, Code.QUOTA))),
+        Transmit(A, Suback(2, (2, Code.QUOTA))),
     ]
     assert desk.broker.counters.subscriptions_refused == 2
 
@@ -463,10 +463,10 @@ def test_nothing_of_clean_sessions_remains() -> None:
     desk.say(A, Publish("y", b"", 1, packet_id=1))
     desk.say(A, Disconnect())
     broker = desk.broker
-    assert not broker._sessions
-    assert not broker._offline
-    assert not broker._routes
-    assert not broker._subscriptions._root.below
+    assert not len(broker._sessions)
+    assert not broker._sessions.offline
+    assert not broker._delivery._routes
+    assert not broker._delivery._tree._root.below
 
 
 # -- any order ------------------------------------------------------------------------------------

@@ -17,13 +17,27 @@ class Reason(Enum):
     TAKEN_OVER = "the same client connected again"
     KEEP_ALIVE = "silent for one and a half keep-alive times"
     CONNECT_TIMEOUT = "no CONNECT in time"
-    MALFORMED = "a packet that is not MQTT 3.1.1"
+    MALFORMED = "a packet that is not MQTT"
     TOO_LARGE = "a packet above the size limit"
     PROTOCOL = "a packet the protocol does not allow here"
-    TOPIC = "a topic or filter that is not valid or too deep"
-    REFUSED = "CONNECT was refused"
+    TOPIC = "a topic that is not valid, too long or too deep"
+    FILTER = "a topic filter that is not valid, too long or too deep"
+    ALIAS = "a topic alias that was not allowed"
+    RECEIVE_MAXIMUM = "more messages of QoS 2 at once than allowed"
+    VERSION = "a protocol level that is neither 3.1.1 nor 5"
+    CLIENT_ID = "a client id that is missing or too long"
+    AUTH_METHOD = "an authentication method, and there is none"
+    BAD_LOGIN = "a wrong user name or password"
+    NOT_AUTHORIZED = "no user name, or a will that it may not publish"
+    CLIENT_OF_ANOTHER = "the client id of another user's session"
+    LOGINS_SLOWED = "too many wrong logins from that address"
     CONNECTIONS_FULL = "too many connections"
+    SESSIONS_FULL = "too many sessions"
+    RIGHTS_GONE = "its account is gone"
+    ANSWER_TOO_LARGE = "an answer larger than the client takes"
     SLOW = "did not read what was sent to it"
+    TLS = "the TLS handshake failed"
+    WEBSOCKET = "what it says is no WebSocket"
     STOPPED = "the broker stops"
 
 
@@ -36,16 +50,29 @@ class Limits:
     packet_bytes_max: int = 256 * 1024
     # 200 devices, each possibly reconnecting before its old connection is known dead, and views.
     connections_max: int = 512
+    # What all connections of one user, or of one address whose clients have no names, may say
+    # together, in connections' worth (below). One: a daemon and its owner's view share one voice;
+    # many: who opens hundreds of connections takes the machine from the others.
+    connections_share: int = 4
+    # Wrong logins of one address a second, and at once; further ones are refused unheard, right
+    # ones too. A password costs up to 100 ms of CPU to check, a device has one and does not guess.
+    failed_logins_per_s_max: int = 2
+    failed_logins_burst: int = 10
     # Twice the connections: every device may have left one session under an older client id.
     # The session that has been offline longest makes room.
     sessions_max: int = 1024
     # A client awake on the same network sends CONNECT at once; over a bad radio link in seconds.
     connect_timeout_ms: int = 10_000
+    # A device id is 26 characters; the standard asks for 23 at least. An id is held for as long as
+    # its session, which may be for ever.
+    client_id_chars_max: int = 256
+    # Seconds of silence a client may ask for, where it can be told so (MQTT 5); None: any.
+    keep_alive_s_max: int | None = None
     # Unacknowledged QoS 1 and 2 messages per session. At 1 ms per acknowledgement this allows
     # 64,000 a second; many more only move the backlog into the client.
     inflight_max: int = 64
     # QoS 2 messages a client has sent and not released. No client here has 1,024 open.
-    unreleased_max: int = 1024
+    unreleased_max: int = 1024  # MQTT 5 clients are told (receive maximum)
     # More than `retained_max`, so that one subscription to everything is never cut short; at a
     # busy street's 30 messages a second it holds two minutes of absence.
     queued_max: int = 4096
@@ -59,6 +86,13 @@ class Limits:
     subscriptions_max: int = 128
     # Mesh topics have up to 8 levels; deeper ones only cost memory.
     topic_levels_max: int = 32
+    # The longest mesh topic has about 140. Topics are remembered in many places.
+    topic_chars_max: int = 1024
+    # Topics a client may have short names for, each way (MQTT 5). A device publishes to some ten;
+    # each one is held for as long as the connection.
+    aliases_max: int = 16
+    # How often `$SYS` topics are published, if somebody reads them; 0: never.
+    sys_s: int = 10
     # What one connection may say, as an account of time (`pace.py`): it earns a second a second,
     # and a packet costs 1/packets_per_s_max of one and each byte 1/bytes_per_s_max. A voter of a
     # mesh of four at full load says 230 messages and 180 kB a second and is never 10 ms behind, a
@@ -88,15 +122,24 @@ class Limits:
 class Counters:
     """What happened since the start; they only grow."""
 
+    connections: int = 0  # opened, refused ones too
     packets_received: int = 0
+    packets_sent: int = 0  # but messages
     messages_received: int = 0
     messages_sent: int = 0
     dropped_queue_full: int = 0  # QoS 1 or 2, the session's queue is full: the newest is dropped
     dropped_offline: int = 0  # QoS 0 for a session without a connection
+    dropped_expired: int = 0  # not delivered in its time
+    dropped_too_large: int = 0  # for a client that takes smaller packets only
     dropped_reserved: int = 0  # published to the broker's own $SYS topics
+    dropped_not_allowed: int = 0  # published by a user who may not write there
     retained_refused: int = 0  # delivered, but not kept: the retained store is full
-    subscriptions_refused: int = 0
+    retained_expired: int = 0
+    subscriptions_refused: int = 0  # too many, or shared
+    subscriptions_not_allowed: int = 0  # by a user who may not read that; also: no longer
     sessions_evicted: int = 0
+    sessions_expired: int = 0
+    logins_failed: int = 0
     pauses: int = 0  # a client said more than it may, and was not read for a while
     closed: dict[Reason, int] = field(default_factory=dict)
 

@@ -7,116 +7,106 @@ sends what was transmitted before, then closes, and whatever still arrives from 
 A link that says more than `pace.py` allows is not ended: `Pause` asks its shell to read no more
 from it, so that the sender waits and everybody else is heard; `tick` gives the `Resume`.
 
-Invariants: 1. A session has at most one link, a link at most one session (3.1.4-2).
-2. A will is published exactly when its link ends otherwise than by DISCONNECT (3.1.2-8).
-3. Only sessions that are not clean outlive their link (3.1.2-6).
+Invariants: 1. A session has at most one link, a link at most one session (3.1.4-2), and a session
+one user: another user's CONNECT with its client id is refused.
+2. A will is told exactly when its link ended otherwise than by a DISCONNECT that takes it back
+(3.1.2-8), and its delay is over or its session ended (3.1.2.5), if its user may publish it then.
+3. A session ends with its link if its expiry is 0, and else that long after it (3.1.2-23).
 4. A link is paused from its `Pause` to its `Resume` or `Close`. A packet that comes meanwhile is
    handled as ever, and lengthens the pause.
 5. Equal calls give equal effects: no clock, no entropy, no order that depends on hashes.
 
-The cost of a message is one look into `_routes` and one effect per receiver; a QoS 0 message is one
-packet object for all receivers, so it is encoded at most once.
+The cost of a message is one look into the routes (`delivery.py`) and one effect per receiver.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-from demesh.broker.codes import GRANTED, Code
+from demesh.broker import greeting
+from demesh.broker.access import ANYBODY, Access, Open
+from demesh.broker.conversation import Conversation
+from demesh.broker.delivery import Delivery
+from demesh.broker.effects import Close, Conn, Effect, Pause, Resume, Transmit
 from demesh.broker.limits import Counters, Limits, Reason
-from demesh.broker.links import Conn, Link, Links
+from demesh.broker.links import Link, Links
+from demesh.broker.origins import Origins
 from demesh.broker.pace import Pace
-from demesh.broker.packets import (
-    LEVEL_3,
-    Connack,
-    Connect,
-    Disconnect,
-    Malformed,
-    Packet,
-    Pingreq,
-    Pingresp,
-    Puback,
-    Pubcomp,
-    Publish,
-    Pubrec,
-    Pubrel,
-    Suback,
-    Subscribe,
-    Unsuback,
-    Unsubscribe,
-)
+from demesh.broker.packets import Connect, Malformed, Packet, Subscribe
+from demesh.broker.retained import Retained
+from demesh.broker.saved import Changes, Saved
 from demesh.broker.session import Session
-from demesh.broker.topics import RetainedTree, SubscriptionTree, valid_filter, valid_name
-from demesh.ports import Instant
+from demesh.broker.sessions import Sessions
+from demesh.broker.status import SYS, Sizes, Status
+from demesh.ports import SECOND, Instant
 
-# Topics whose receivers are remembered between changes of subscriptions. A mesh of 200 devices has
-# about 2,000 topics in use; matching anew costs some microseconds, remembering all would not end.
-ROUTES_MAX = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send a packet."""
-
-    conn: Conn
-    packet: Packet
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the connection, after what was transmitted to it before."""
-
-    conn: Conn
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """Read no more from the connection of `client_id` until `Resume`."""
-
-    conn: Conn
-    client_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Read from the connection again."""
-
-    conn: Conn
-
-
-Effect = Transmit | Close | Pause | Resume
+__all__ = ["Broker", "Close", "Conn", "Effect", "Pause", "Resume", "Transmit"]
 
 
 class Broker:
-    """Connections, sessions, subscriptions and retained messages of one broker."""
+    """Connections, sessions, subscriptions and retained messages of one broker.
 
-    def __init__(self, limits: Limits, now: Instant) -> None:
+    With `saved` it goes on where a broker stopped, and says what changes from then on
+    (`changes`); without, nothing is recorded.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        now: Instant,
+        access: Access | None = None,
+        saved: Saved | None = None,
+    ) -> None:
         self.limits = limits
         self.counters = Counters()
         self.started_at = now
-        self._links = Links(limits)
+        recording = saved is not None
         per_s = limits.packets_per_s_max
+        self._access = Open() if access is None else access
+        self._links = Links(limits)
+        self._origins = Origins(limits)
         self._pace = None if per_s is None else Pace(limits, per_s)
-        self._sessions: dict[str, Session] = {}
-        self._offline: dict[str, Session] = {}  # longest offline first
-        self._subscriptions: SubscriptionTree[Session] = SubscriptionTree()
-        self._routes: dict[str, tuple[tuple[Session, int], ...]] = {}
-        self._retained: RetainedTree[Publish] = RetainedTree()
-        self._retained_bytes = 0
+        self._sessions = Sessions(limits, self.counters, recording)
+        self._retained = Retained(limits, self.counters, recording)
+        self._delivery = Delivery(self.counters, self._retained)
+        self._status = Status(self.counters, self._sizes, now)
+        self._status_at: Instant | None = None  # while somebody listens
+        self._conversation = Conversation(
+            limits, self.counters, self._delivery, self._status, self._pace, self._access
+        )
+        if saved is not None:
+            for record in saved.retained:
+                self._retained.restore(record)
+            for session in saved.sessions:
+                self._delivery.restore(self._sessions.restore(session, now))
+            self._attend(now)
 
     # -- calls ------------------------------------------------------------------------------------
 
-    def connected(self, conn: Conn, now: Instant) -> list[Effect]:
-        """A connection was opened."""
+    def connected(self, conn: Conn, now: Instant, origin: str = "") -> list[Effect]:
+        """A connection was opened; `origin`: the address it comes from, "" if that is no matter."""
         assert conn not in self._links, f"connection {conn} is open already"
-        if len(self._links) >= self.limits.connections_max:
-            self.counters.close(Reason.CONNECTIONS_FULL)
-            return [Close(conn, Reason.CONNECTIONS_FULL)]
+        self.counters.connections += 1
+        effects: list[Effect] = []
+        address = f"a {origin}" if origin else None
+        crowded = address is not None and self._origins.crowded(address)
+        if crowded or len(self._links) >= self.limits.connections_max:
+            # Who has not said CONNECT for longest makes room: opening sockets locks nobody out.
+            mute = self._links.mute(address if crowded else None)
+            if mute is None:
+                self.counters.close(Reason.CONNECTIONS_FULL)
+                return [Close(conn, Reason.CONNECTIONS_FULL)]
+            self._end(mute, Reason.CONNECTIONS_FULL, now, effects)
         link = self._links.open(conn, now)
+        if address is not None:
+            link.address = link.payer = self._origins.enter(address, now)
         if self._pace is not None:
             self._pace.open(link)
-        return []
+        return effects
+
+    def certified(self, conn: Conn, name: str) -> None:
+        """The client of a new connection has shown a valid certificate for this name."""
+        link = self._links.get(conn)
+        if link is not None:
+            link.certificate = name
 
     def receive(self, conn: Conn, packet: Packet | Malformed, now: Instant) -> list[Effect]:
         """A packet arrived; nothing happens if the link has ended."""
@@ -129,33 +119,49 @@ class Broker:
         session = link.session
         if session is None:
             if isinstance(packet, Connect):
-                self._connect(link, packet, effects)
+                self._connect(link, packet, now, effects)
             else:
                 fault = packet.reason if isinstance(packet, Malformed) else Reason.PROTOCOL
-                self._end(link, fault, effects)
+                self._end(link, fault, now, effects)
             return effects
         pace = self._pace
-        if pace is None:
-            self._handle(link, session, packet, effects)
-            return effects
-        pace.charge(link, session, packet, now)
-        self._handle(link, session, packet, effects)
-        if pace.overdrawn(link, now) and not link.paused and conn in self._links:
+        if pace is not None:
+            pace.charge(link, session, packet, now)
+        ended = self._conversation.hear(link, session, packet, now, effects)
+        if ended is not None:
+            self._end(link, ended, now, effects)
+        elif pace is not None and not link.paused and pace.overdrawn(link, now):
             self._links.pause(link, pace.resume_at(link))
             self.counters.pauses += 1
             effects.append(Pause(conn, session.client_id))
+        if type(packet) is Subscribe and self._status_at is None:
+            self._attend(now)
         return effects
 
     def disconnected(self, conn: Conn, now: Instant) -> list[Effect]:
         """The connection is gone; nothing happens if it ended by a `Close`."""
-        effects: list[Effect] = []
-        self._drop(conn, Reason.LOST, effects)
+        effects = self.close(conn, Reason.LOST, now)
         return effects[1:]  # without the Close
 
     def close(self, conn: Conn, reason: Reason, now: Instant) -> list[Effect]:
         """The shell wants the connection closed, for example because its client is too slow."""
         effects: list[Effect] = []
-        self._drop(conn, reason, effects)
+        link = self._links.get(conn)
+        if link is not None:
+            self._end(link, reason, now, effects)
+        return effects
+
+    def stop(self, now: Instant) -> list[Effect]:
+        """The broker stops: everybody is told who can be. Wills are not; saved ones are kept."""
+        effects: list[Effect] = []
+        for link in self._links:
+            session = link.session
+            if session is not None:
+                will, session.will = session.will, None
+                self._end(link, Reason.STOPPED, now, effects)
+                session.will = will
+            else:
+                self._end(link, Reason.STOPPED, now, effects)
         return effects
 
     def tick(self, now: Instant) -> list[Effect]:
@@ -163,252 +169,219 @@ class Broker:
         effects: list[Effect] = []
         for link in self._links.silent(now):
             silent = Reason.CONNECT_TIMEOUT if link.session is None else Reason.KEEP_ALIVE
-            self._end(link, silent, effects)
+            self._end(link, silent, now, effects)
         for link in self._links.resting(now):
             assert self._pace is not None, "nothing is paused without a pace"
             if self._pace.overdrawn(link, now):  # its shell handed in more of it
                 self._links.pause(link, self._pace.resume_at(link))
             else:
                 effects.append(Resume(link.conn))
+        for session in self._sessions.with_will_due(now):
+            self._tell(session, now, effects)
+        for session in self._sessions.expired(now):
+            self.counters.sessions_expired += 1
+            self._finish(session, now, effects)
+        self._retained.expire(now)
+        if self._status_at is not None and self._status_at <= now:
+            for message in self._status.news(now):
+                self._delivery.pass_on(message, None, None, now, effects)
+            self._status_at = None
+            self._attend(now)
         return effects
 
     def deadline(self) -> Instant | None:
         """When to call `tick` at the latest; it may turn out that nothing was due."""
-        return self._links.deadline()
+        times = (
+            self._links.deadline(),
+            self._sessions.deadline(),
+            self._retained.deadline(),
+            self._status_at,
+        )
+        return min((at for at in times if at is not None), default=None)
 
-    def _handle(
-        self, link: Link, session: Session, packet: Packet | Malformed, effects: list[Effect]
-    ) -> None:
-        conn = link.conn
-        match packet:
-            case Publish():
-                self._publish(link, session, packet, effects)
-            case Puback(packet_id):
-                if session.acknowledged(packet_id):
-                    self._transmit(link, session.advance(), effects)
-                else:
-                    self._end(link, Reason.PROTOCOL, effects)
-            case Pubrec(packet_id):
-                release = session.received(packet_id)
-                if release is not None:
-                    effects.append(Transmit(conn, release))
-                else:
-                    self._end(link, Reason.PROTOCOL, effects)
-            case Pubrel(packet_id):
-                session.unreleased.pop(packet_id, None)
-                effects.append(Transmit(conn, Pubcomp(packet_id)))
-            case Pubcomp(packet_id):
-                if session.completed(packet_id):
-                    self._transmit(link, session.advance(), effects)
-                else:
-                    self._end(link, Reason.PROTOCOL, effects)
-            case Subscribe():
-                self._subscribe(link, session, packet, effects)
-            case Unsubscribe():
-                self._unsubscribe(link, session, packet, effects)
-            case Pingreq():
-                effects.append(Transmit(conn, Pingresp()))
-            case Disconnect():
-                link.will = None
-                self._end(link, Reason.LEFT, effects)
-            case Malformed(reason):
-                self._end(link, reason, effects)
-            case _:  # a second CONNECT, or a packet only a broker sends
-                self._end(link, Reason.PROTOCOL, effects)
+    def set_access(self, access: Access, now: Instant) -> list[Effect]:
+        """Accounts and rights are others from now on, for those already connected too.
+
+        Connections of a user that is gone are closed, its sessions ended and its wills not told;
+        subscriptions that are no longer allowed end. Retained messages stay: who may write to
+        their topics now can replace or remove them.
+        """
+        effects: list[Effect] = []
+        self._access = self._conversation.access = access
+        for session in self._sessions:
+            session.writable.clear()
+            if access.knows(session.user):
+                self._withdraw(session, access)
+                continue
+            session.will = None
+            if session.conn is not None:
+                effects += self.close(session.conn, Reason.RIGHTS_GONE, now)
+            if self._sessions.get(session.client_id) is session:
+                self._finish(session, now, effects)
+        return effects
+
+    def changes(self, everything: bool = False) -> Changes:
+        """What is other than at the last call, to be saved; or all there is, for an empty store."""
+        ended, sessions = self._sessions.changes(everything)
+        unretained, retained = self._retained.changes(everything)
+        return Changes(ended, sessions, unretained, retained)
 
     # -- links ------------------------------------------------------------------------------------
 
-    def _connect(self, link: Link, packet: Connect, effects: list[Effect]) -> None:
-        will = packet.will
-        if packet.level != LEVEL_3:
-            self._refuse(link, Code.UNSUPPORTED_VERSION, effects)
+    def _connect(self, link: Link, packet: Connect, now: Instant, effects: list[Effect]) -> None:
+        fault = greeting.fault(packet, self.limits)
+        user = "" if fault is not None else self._login(link, packet, now)
+        if isinstance(user, Reason):
+            fault, user = user, ""
+        client_id = packet.client_id or self._unused_id(link.conn)
+        if fault is None:
+            fault = self._objection(packet, client_id, user)
+        if fault is not None:
+            answer = greeting.refused(packet, fault)
+            if answer is not None:
+                self.counters.packets_sent += 1
+                effects.append(Transmit(link.conn, answer))
+            self._end(link, fault, now, effects, f"client {packet.client_id!r}")
             return
-        if not packet.client_id and not packet.clean_start:
-            self._refuse(link, Code.CLIENT_ID_INVALID, effects)
-            return
-        if will is not None and not valid_name(will.topic, self.limits.topic_levels_max):
-            self._end(link, Reason.TOPIC, effects)
-            return
-        # No client can choose an id with a NUL character.
-        client_id = packet.client_id or f"\0{link.conn}"
-        before = self._sessions.get(client_id)
-        if before is not None:
-            if before.conn is not None:
-                self._drop(before.conn, Reason.TAKEN_OVER, effects)
-            if packet.clean_start and client_id in self._sessions:
-                self._forget(before)
+        self._replace(client_id, packet.clean_start, now, effects)
         session = self._sessions.get(client_id)
         present = session is not None
         if session is None:
-            self._make_room()
-            session = Session(client_id, packet.clean_start, self.limits, self.counters)
-            self._sessions[client_id] = session
-        self._offline.pop(client_id, None)
-        session.conn = link.conn
-        link.session = session
-        link.will = will
-        self._links.keep_alive(link, packet.keep_alive_s)
-        effects.append(Transmit(link.conn, Connack(Code.SUCCESS, present)))
-        self._transmit(link, session.resume(), effects)
+            oldest = self._sessions.to_evict()
+            if oldest is not None:
+                self.counters.sessions_evicted += 1
+                self._finish(oldest, now, effects)
+            session = self._sessions.begin(client_id, user)
+        terms = greeting.terms_of(packet, self.limits)
+        session.attach(link.conn, terms, greeting.expiry_s_of(packet), packet.will)
+        self._sessions.online(session)
+        self._links.greeted(link, session, greeting.keep_alive_s_of(packet, self.limits))
+        if user != ANYBODY:
+            link.user = link.payer = self._origins.enter(f"u {user}", now)
+        self.counters.packets_sent += 1
+        welcome = greeting.welcome(packet, present, client_id, self.limits)
+        effects.append(Transmit(link.conn, welcome))
+        self._conversation.send(link, session.resume(now), effects)
 
-    def _refuse(self, link: Link, code: Code, effects: list[Effect]) -> None:
-        effects.append(Transmit(link.conn, Connack(code)))
-        self._end(link, Reason.REFUSED, effects)
+    def _login(self, link: Link, packet: Connect, now: Instant) -> str | Reason:
+        """The user a client is, or why it is refused."""
+        said_who = packet.username is not None or link.certificate is not None
+        address = link.address
+        if said_who and address is not None and self._origins.guessing(address, now):
+            return Reason.LOGINS_SLOWED
+        user = self._access.login(packet.username, packet.password, link.certificate)
+        if user is not None:
+            return user
+        self.counters.logins_failed += 1
+        if not said_who:
+            return Reason.NOT_AUTHORIZED
+        if address is not None:
+            self._origins.failed(address, now)
+        return Reason.BAD_LOGIN
 
-    def _drop(self, conn: Conn, reason: Reason, effects: list[Effect]) -> None:
-        link = self._links.get(conn)
-        if link is not None:
-            self._end(link, reason, effects)
+    def _objection(self, packet: Connect, client_id: str, user: str) -> Reason | None:
+        """Why a user may not connect like this."""
+        will = packet.will
+        if will is not None and not self._access.may_write(user, client_id, will.topic):
+            return Reason.NOT_AUTHORIZED
+        welcome = greeting.welcome(packet, False, client_id, self.limits)
+        if not greeting.fits(welcome, greeting.terms_of(packet, self.limits)):
+            return Reason.ANSWER_TOO_LARGE
+        session = self._sessions.get(client_id)
+        if session is not None:
+            return None if session.user == user else Reason.CLIENT_OF_ANOTHER
+        if user != ANYBODY and self._origins.crowded(f"u {user}"):
+            return Reason.CONNECTIONS_FULL
+        if self._sessions.full and self._sessions.to_evict() is None:
+            return Reason.SESSIONS_FULL
+        return None
 
-    def _end(self, link: Link, reason: Reason, effects: list[Effect]) -> None:
-        """End a link: close it, settle its session, publish its will."""
-        effects.append(Close(link.conn, reason))
-        self.counters.close(reason)
-        self._links.close(link)
+    def _unused_id(self, number: int) -> str:
+        while self._sessions.get(f"assigned-{number}") is not None:
+            number += 1
+        return f"assigned-{number}"
+
+    def _replace(
+        self, client_id: str, clean_start: bool, now: Instant, effects: list[Effect]
+    ) -> None:
+        """Take over a client's older connection, and end its older session if it wants that."""
+        before = self._sessions.get(client_id)
+        if before is None:
+            return
+        if before.conn is not None:
+            effects += self.close(before.conn, Reason.TAKEN_OVER, now)
+        if clean_start and self._sessions.get(client_id) is before:
+            self._finish(before, now, effects)
+
+    def _end(
+        self, link: Link, reason: Reason, now: Instant, effects: list[Effect], who: str = ""
+    ) -> None:
+        """End a link: close it, settle its session, tell its will."""
         session = link.session
         if session is not None:
-            session.conn = None
-            if session.clean:
-                self._forget(session)
-            else:
-                self._offline[session.client_id] = session
-        if link.will is not None:
-            self._distribute(link.will, effects)
+            who = f"client {session.client_id!r}"
+            if session.user != ANYBODY:
+                who += f" of user {session.user!r}"
+            farewell = greeting.farewell(reason, session.terms)
+            if farewell is not None:
+                self.counters.packets_sent += 1
+                effects.append(Transmit(link.conn, farewell))
+        effects.append(Close(link.conn, reason, who))
+        self.counters.close(reason)
+        self._links.close(link)
+        for origin in (link.address, link.user):
+            if origin is not None:
+                self._origins.leave(origin, now)
+        if session is None:
+            return
+        session.detach(now)
+        at_once = not session.will_delay_s or not session.expiry_s
+        if session.expiry_s:
+            self._sessions.away(session, now)
+        else:
+            self._forget(session)
+        if at_once:
+            self._tell(session, now, effects)
 
     # -- sessions ---------------------------------------------------------------------------------
 
-    def _make_room(self) -> None:
-        """Give up the session that has been offline longest if there are too many."""
-        if len(self._sessions) >= self.limits.sessions_max and self._offline:
-            self._forget(next(iter(self._offline.values())))
-            self.counters.sessions_evicted += 1
+    def _finish(self, session: Session, now: Instant, effects: list[Effect]) -> None:
+        """End a session without a connection; its will waits no longer."""
+        self._forget(session)
+        self._tell(session, now, effects)
 
     def _forget(self, session: Session) -> None:
-        del self._sessions[session.client_id]
-        self._offline.pop(session.client_id, None)
-        for pattern in session.subscriptions:
-            self._subscriptions.remove(pattern, session)
-        if session.subscriptions:
-            self._routes.clear()
+        self._sessions.remove(session)
+        self._delivery.forget(session)
 
-    def _subscribe(
-        self, link: Link, session: Session, packet: Subscribe, effects: list[Effect]
-    ) -> None:
-        levels_max = self.limits.topic_levels_max
-        if not all(valid_filter(pattern, levels_max) for pattern, *_ in packet.filters):
-            self._end(link, Reason.TOPIC, effects)
+    def _withdraw(self, session: Session, access: Access) -> None:
+        """End the subscriptions that are no longer allowed."""
+        for pattern in tuple(session.subscriptions):
+            if not access.may_read(session.user, session.client_id, pattern):
+                self.counters.subscriptions_not_allowed += 1
+                self._delivery.unsubscribe(session, pattern)
+
+    def _tell(self, session: Session, now: Instant, effects: list[Effect]) -> None:
+        """Publish a session's will, if it has one."""
+        will = session.will
+        if will is None:
             return
-        codes: list[Code] = []
-        retained: list[Packet] = []
-        filters_max = self.limits.subscriptions_max
-        for index, (pattern, qos, *_) in enumerate(packet.filters):
-            full = len(session.subscriptions) >= filters_max
-            # A filter named again and again would fetch all retained messages as many times.
-            if index >= filters_max or (full and pattern not in session.subscriptions):
-                self.counters.subscriptions_refused += 1
-                codes.append(Code.UNSPECIFIED)
-                continue
-            codes.append(GRANTED[qos])
-            session.subscriptions[pattern] = qos
-            self._subscriptions.add(pattern, session, qos)
-            for message in self._retained.match(pattern):
-                wanted = message if message.qos <= qos else replace(message, qos=qos)
-                delivered = session.deliver(wanted)
-                if self._pace is not None:
-                    self._pace.charge_fetched(link, message)
-                if delivered is not None:
-                    retained.append(delivered)
-        self._routes.clear()
-        effects.append(Transmit(link.conn, Suback(packet.packet_id, tuple(codes))))
-        self._transmit(link, retained, effects)
+        session.will = None
+        session.changed = True
+        self._conversation.accept(session, will, now, effects)
 
-    def _unsubscribe(
-        self, link: Link, session: Session, packet: Unsubscribe, effects: list[Effect]
-    ) -> None:
-        levels_max = self.limits.topic_levels_max
-        if not all(valid_filter(pattern, levels_max) for pattern in packet.filters):
-            self._end(link, Reason.TOPIC, effects)
-            return
-        for pattern in packet.filters:
-            if session.subscriptions.pop(pattern, None) is not None:
-                self._subscriptions.remove(pattern, session)
-        self._routes.clear()
-        effects.append(Transmit(link.conn, Unsuback(packet.packet_id)))
+    # -- $SYS -------------------------------------------------------------------------------------
 
-    # -- messages ---------------------------------------------------------------------------------
+    def _attend(self, now: Instant) -> None:
+        """See to it that who listens to the broker's own topics hears of them."""
+        if self.limits.sys_s and self._delivery.listened_to(SYS):
+            self._status_at = now + self.limits.sys_s * SECOND
 
-    def _publish(
-        self, link: Link, session: Session, packet: Publish, effects: list[Effect]
-    ) -> None:
-        topic = packet.topic
-        if topic not in self._routes and not valid_name(topic, self.limits.topic_levels_max):
-            self._end(link, Reason.TOPIC, effects)
-            return
-        if packet.qos == 2:
-            if packet.packet_id not in session.unreleased:
-                if len(session.unreleased) >= self.limits.unreleased_max:
-                    self._end(link, Reason.PROTOCOL, effects)
-                    return
-                session.unreleased[packet.packet_id] = None
-                self._distribute(packet, effects)
-            effects.append(Transmit(link.conn, Pubrec(packet.packet_id)))
-            return
-        self._distribute(packet, effects)
-        if packet.qos:
-            effects.append(Transmit(link.conn, Puback(packet.packet_id)))
-
-    def _distribute(self, message: Publish, effects: list[Effect]) -> None:
-        """Keep a message if it is to be retained, and give it to everyone who subscribed."""
-        self.counters.messages_received += 1
-        topic = message.topic
-        if topic.startswith("$SYS/"):
-            self.counters.dropped_reserved += 1
-            return
-        if message.retain:
-            self._retain(message)
-        route = self._routes.get(topic)
-        if route is None:
-            if len(self._routes) >= ROUTES_MAX:
-                self._routes.clear()
-            route = self._routes[topic] = tuple(self._subscriptions.match(topic).items())
-        forms: list[Publish | None] = [None, None, None]
-        for session, qos in route:
-            granted = min(qos, message.qos)
-            form = forms[granted]
-            if form is None:
-                form = forms[granted] = _as_sent(message, granted)
-            packet = session.deliver(form)
-            if packet is not None:
-                assert session.conn is not None
-                self.counters.messages_sent += 1
-                effects.append(Transmit(session.conn, packet))
-
-    def _retain(self, message: Publish) -> None:
-        topic = message.topic
-        before = self._retained.pop(topic)
-        if before is not None:
-            self._retained_bytes -= len(topic) + len(before.payload)
-        if not message.payload:
-            return
-        size = len(topic) + len(message.payload)
-        if (
-            len(self._retained) >= self.limits.retained_max
-            or self._retained_bytes + size > self.limits.retained_bytes_max
-        ):
-            self.counters.retained_refused += 1
-            return
-        self._retained_bytes += size
-        self._retained.put(topic, Publish(topic, message.payload, message.qos, True))
-
-    def _transmit(self, link: Link, packets: list[Packet], effects: list[Effect]) -> None:
-        for packet in packets:
-            if type(packet) is Publish:
-                self.counters.messages_sent += 1
-            effects.append(Transmit(link.conn, packet))
-
-
-def _as_sent(message: Publish, qos: int) -> Publish:
-    """A message as a subscriber gets it: not marked as retained (3.3.1-9), not a duplicate."""
-    if message.qos == qos and not (message.retain or message.dup or message.packet_id):
-        return message
-    return Publish(message.topic, message.payload, qos)
+    def _sizes(self) -> Sizes:
+        return Sizes(
+            connected=len(self._sessions) - self._sessions.offline,
+            disconnected=self._sessions.offline,
+            subscriptions=sum(len(session.subscriptions) for session in self._sessions),
+            retained=len(self._retained),
+            retained_bytes=self._retained.stored_bytes,
+        )

@@ -11,13 +11,20 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
+T = TypeVar("T")
 V = TypeVar("V")
 
+TEXT_MAX = 0xFFFF
+"""Bytes of the longest text MQTT has room for."""
 
-def valid_name(topic: str, levels_max: int) -> bool:
+SHARED = "$share/"
+"""How a shared subscription begins (MQTT 5, section 4.8.2); here there are none."""
+
+
+def valid_name(topic: str, levels_max: int, chars_max: int = TEXT_MAX) -> bool:
     """Whether a message may be published to `topic`."""
     return (
-        topic != ""
+        0 < len(topic) <= chars_max
         and "+" not in topic
         and "#" not in topic
         and "\0" not in topic
@@ -25,9 +32,9 @@ def valid_name(topic: str, levels_max: int) -> bool:
     )
 
 
-def valid_filter(pattern: str, levels_max: int) -> bool:
+def valid_filter(pattern: str, levels_max: int, chars_max: int = TEXT_MAX) -> bool:
     """Whether `pattern` may be subscribed to."""
-    if pattern == "" or "\0" in pattern or pattern.count("/") >= levels_max:
+    if not 0 < len(pattern) <= chars_max or "\0" in pattern or pattern.count("/") >= levels_max:
         return False
     levels = pattern.split("/")
     return all(
@@ -57,24 +64,24 @@ class _Branch(Generic[V]):
         self.value = value
 
 
-class SubscriptionTree(Generic[S]):
-    """Who subscribed to what, and up to which QoS. Subscribers are compared by hash and equality,
-    but only ever listed in the order in which they came."""
+class SubscriptionTree(Generic[S, T]):
+    """Who subscribed to what, and how. Subscribers are compared by hash and equality, but only ever
+    listed in the order in which they came."""
 
     __slots__ = ("_root",)
 
     def __init__(self) -> None:
-        self._root: _Branch[dict[S, int]] = _Branch({})
+        self._root: _Branch[dict[S, T]] = _Branch({})
 
-    def add(self, pattern: str, subscriber: S, qos: int) -> None:
-        """Subscribe, or change the QoS of a subscription; `pattern` is valid."""
+    def add(self, pattern: str, subscriber: S, terms: T) -> None:
+        """Subscribe, or change the terms of a subscription; `pattern` is valid."""
         branch = self._root
         for level in pattern.split("/"):
             below = branch.below.get(level)
             if below is None:
                 below = branch.below[level] = _Branch({})
             branch = below
-        branch.value[subscriber] = qos
+        branch.value[subscriber] = terms
 
     def remove(self, pattern: str, subscriber: S) -> None:
         """Unsubscribe; nothing happens without such a subscription."""
@@ -83,9 +90,13 @@ class SubscriptionTree(Generic[S]):
             path[-1].value.pop(subscriber, None)
             _prune(path, pattern, lambda value: not value)
 
-    def match(self, topic: str) -> dict[S, int]:
-        """Each subscriber once, with the highest QoS of its matching subscriptions."""
-        found: dict[S, int] = {}
+    def begins(self, level: str) -> bool:
+        """Whether there is a filter whose first level is literally this one."""
+        return level in self._root.below
+
+    def match(self, topic: str) -> dict[S, list[T]]:
+        """Each subscriber once, with the terms of all its matching subscriptions."""
+        found: dict[S, list[T]] = {}
         branches = [self._root]
         wildcards = not topic.startswith("$")  # R 4.7.2-1: no leading wildcard matches a $-topic
         for level in topic.split("/"):
@@ -94,7 +105,7 @@ class SubscriptionTree(Generic[S]):
                 below = branch.below
                 if wildcards:
                     if (rest := below.get("#")) is not None:
-                        _raise(found, rest.value)
+                        _collect(found, rest.value)
                     if (single := below.get("+")) is not None:
                         following.append(single)
                 if (literal := below.get(level)) is not None:
@@ -104,9 +115,9 @@ class SubscriptionTree(Generic[S]):
             branches = following
             wildcards = True
         for branch in branches:
-            _raise(found, branch.value)
+            _collect(found, branch.value)
             if (rest := branch.below.get("#")) is not None:  # "a/#" matches "a" too
-                _raise(found, rest.value)
+                _collect(found, rest.value)
         return found
 
 
@@ -148,6 +159,10 @@ class RetainedTree(Generic[V]):
         _prune(path, topic, lambda held: held is None)
         return value
 
+    def match_all(self) -> list[V]:
+        """All values."""
+        return list(_values(self._root, True))
+
     def match(self, pattern: str) -> list[V]:
         """The values of all topics that a valid filter matches."""
         branches = [self._root]
@@ -169,10 +184,9 @@ class RetainedTree(Generic[V]):
         return [branch.value for branch in branches if branch.value is not None]
 
 
-def _raise(found: dict[S, int], subscribers: dict[S, int]) -> None:
-    for subscriber, qos in subscribers.items():
-        if found.get(subscriber, -1) < qos:
-            found[subscriber] = qos
+def _collect(found: dict[S, list[T]], subscribers: dict[S, T]) -> None:
+    for subscriber, terms in subscribers.items():
+        found.setdefault(subscriber, []).append(terms)
 
 
 def _path(root: _Branch[V], pattern: str) -> list[_Branch[V]] | None:
