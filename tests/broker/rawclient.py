@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 
 from demesh.broker.codec import (
+    GRANTED,
+    LEVEL_3,
+    LEVEL_5,
     Code,
     Connack,
     Connect,
     Decoder,
+    Disconnect,
     Malformed,
     Packet,
     Pingreq,
     Pingresp,
+    Properties,
+    Puback,
     Publish,
     Suback,
     Subscribe,
@@ -29,6 +35,8 @@ class RawClient:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.level = LEVEL_3  # of the last CONNECT sent
+        self.connack = Connack()  # as the broker said it
         self._decoder = Decoder(1 << 28)
         self._arrived: list[Packet | Malformed] = []
         self._next_id = 100
@@ -41,7 +49,19 @@ class RawClient:
 
     def send(self, *packets: Packet | bytes) -> None:
         """Send packets, or bytes as they are, in one segment if the system likes."""
-        self.writer.write(b"".join(p if isinstance(p, bytes) else encode(p) for p in packets))
+        self.writer.write(b"".join(map(self._encoded, packets)))
+
+    def speak(self, level: int) -> None:
+        """Read and write packets of this level from now on."""
+        self.level = level
+        self._decoder = Decoder(1 << 28, level)
+
+    def _encoded(self, packet: Packet | bytes) -> bytes:
+        if isinstance(packet, bytes):
+            return packet
+        if isinstance(packet, Connect):
+            self.speak(LEVEL_5 if packet.level == LEVEL_5 else LEVEL_3)
+        return encode(packet, self.level)
 
     async def next(self) -> Packet | None:
         """The next packet, or None when the broker has closed."""
@@ -68,9 +88,29 @@ class RawClient:
         self.send(Pingreq())
         await self.expect(Pingresp())
 
+    async def quiet(self, span_s: float) -> None:
+        """Nothing comes for a while: how a test of times lets them pass."""
+        if self._arrived:
+            raise AssertionError(self._arrived)
+        try:
+            async with asyncio.timeout(span_s):
+                data = await self.reader.read(65536)
+        except TimeoutError:
+            return
+        raise AssertionError(self._decoder.feed(data) or "closed")
+
     async def closed(self) -> None:
         """The broker closes without another word."""
         assert await self.next() is None
+
+    async def dismissed(self, *codes: Code, silently: bool = False) -> None:
+        """The broker says why, with one of these codes, and closes; or it does only that."""
+        packet = await self.next()
+        if silently and packet is None:
+            return
+        assert isinstance(packet, Disconnect), packet
+        assert packet.code in codes, packet
+        await self.closed()
 
     async def messages(self) -> list[Publish]:
         """All messages that are already under way."""
@@ -81,11 +121,22 @@ class RawClient:
         assert packet == Pingresp(), packet
         return found
 
-    async def subscribe(self, *filters: tuple[str, int]) -> None:
+    async def message(self) -> Publish:
+        """The next packet, which is a message; acknowledged if it has to be."""
+        packet = await self.next()
+        assert isinstance(packet, Publish), packet
+        if packet.qos == 1:
+            self.send(Puback(packet.packet_id))
+        return packet
+
+    async def subscribe(
+        self, *filters: tuple[str, int] | Wanted, properties: Properties | None = None
+    ) -> None:
         """Subscribe; every filter is granted the QoS asked for."""
         self._next_id += 1
-        self.send(Subscribe(self._next_id, tuple(Wanted(*one) for one in filters)))
-        await self.expect(Suback(self._next_id, tuple(qos for _, qos in filters)))
+        wanted = tuple(Wanted(*one) for one in filters)
+        self.send(Subscribe(self._next_id, wanted, properties))
+        await self.expect(Suback(self._next_id, tuple(GRANTED[one.qos] for one in wanted)))
 
     def abort(self) -> None:
         """Cut the connection without DISCONNECT."""
@@ -111,8 +162,22 @@ class Visitors:
         """A connected client: clean start unless told, `present` as the broker must answer."""
         client = await self.dial()
         client.send(Connect(client_id, **fields))  # type: ignore[arg-type]
-        await client.expect(Connack(Code.SUCCESS, present))
+        answer = await client.next()
+        assert isinstance(answer, Connack), answer
+        client.connack = answer
+        assert (answer.code, answer.session_present) == (Code.SUCCESS, present), answer
         return client
+
+    async def connect_5(
+        self,
+        client_id: str = "",
+        present: bool = False,
+        *,
+        said: Properties | None = None,
+        **fields: object,
+    ) -> RawClient:
+        """The same at MQTT 5; `said` are properties of CONNECT."""
+        return await self.connect(client_id, present, level=LEVEL_5, properties=said, **fields)
 
     def leave(self) -> None:
         """Cut all connections."""

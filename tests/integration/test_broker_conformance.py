@@ -1,22 +1,11 @@
 """MQTT 3.1.1, probed byte by byte: the embedded broker and mosquitto must answer alike.
 
-A difference is a bug of ours, or one of these named exceptions where the standard leaves a choice:
-
-- mosquitto still serves MQTT 3.1 (protocol name MQIsdp); ours refuses it with code 1.
-- A QoS 2 message reaches subscribers when it is published (ours) or when it is released
-  (mosquitto): section 4.3.3 has both.
-- mosquitto 2.0.11 delivers once where subscriptions overlap, but not always with the highest QoS
-  (against 3.3.5-1), and overlooks what `OVERLOOKED` names; ours follows the standard.
+A difference is a bug of ours, or a row of `differences.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -40,62 +29,7 @@ from demesh.broker.codec import (
     Wanted,
     encode,
 )
-from demesh.broker.server import Server
-
-MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-CONFIG = """
-listener {port} 127.0.0.1
-allow_anonymous true
-persistence false
-set_tcp_nodelay true
-log_dest stderr
-log_type information
-"""
-
-
-@pytest.fixture(scope="module")
-def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a mosquitto of our own."""
-    if MOSQUITTO is None:
-        pytest.skip("no mosquitto to compare with: apt-get install mosquitto")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config: Path = tmp_path_factory.mktemp("mosquitto") / "mosquitto.conf"
-    config.write_text(CONFIG.format(port=port))
-    process = subprocess.Popen([MOSQUITTO, "-c", config], stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if "running" in line:
-            break
-    else:
-        pytest.fail(f"mosquitto did not start: {''.join(said)}")
-    yield port
-    process.terminate()
-    process.wait(10)
-    process.stderr.close()
-
-
-@pytest.fixture(params=["embedded", "mosquitto"])
-async def visitors(request: pytest.FixtureRequest) -> AsyncIterator[Visitors]:
-    """Who can call on a broker, one of the two."""
-    if request.param == "mosquitto":
-        visitors = Visitors(request.getfixturevalue("mosquitto"))
-        yield visitors
-        visitors.leave()
-    else:
-        async with Server() as server:
-            visitors = Visitors(server.port)
-            yield visitors
-            visitors.leave()
-
-
-@pytest.fixture
-def embedded(visitors: Visitors, request: pytest.FixtureRequest) -> bool:
-    """For the named exceptions."""
-    return "embedded" in request.node.name
-
+from integration.differences import Differs
 
 # -- connections ----------------------------------------------------------------------------------
 
@@ -113,10 +47,10 @@ async def test_an_unknown_protocol_level_is_answered_with_code_1(visitors: Visit
     await client.closed()
 
 
-async def test_mqtt_31_is_a_named_exception(visitors: Visitors, embedded: bool) -> None:
+async def test_mqtt_31_is_a_named_exception(visitors: Visitors, differs: Differs) -> None:
     client = await visitors.dial()
     client.send(bytes.fromhex("10 0f 0006 4d5149736470 03 02 003c 0001 61"))
-    await client.expect(Connack(Code.UNSUPPORTED_VERSION if embedded else Code.SUCCESS))
+    await client.expect(Connack(Code.SUCCESS if differs("MQTT 3.1") else Code.UNSUPPORTED_VERSION))
 
 
 async def test_another_protocol_is_cut_off(visitors: Visitors) -> None:
@@ -332,7 +266,7 @@ async def test_an_empty_message_is_a_message(visitors: Visitors) -> None:
 
 
 async def test_overlapping_subscriptions_deliver_once_with_the_highest_qos(
-    visitors: Visitors, embedded: bool
+    visitors: Visitors, differs: Differs
 ) -> None:
     client = await visitors.connect("overlap")
     await client.subscribe(("overlap/#", 0), ("overlap/+", 1), ("overlap/x", 0))
@@ -340,7 +274,7 @@ async def test_overlapping_subscriptions_deliver_once_with_the_highest_qos(
     sender.send(Publish("overlap/x", b"x", 1, packet_id=1))
     await sender.expect(Puback(1))
     (packet,) = await client.messages()
-    assert packet.qos == 1 or not embedded
+    assert packet.qos == 1 or differs("overlapping subscriptions")
 
 
 async def test_suback_answers_every_filter_in_order(visitors: Visitors) -> None:
@@ -441,13 +375,13 @@ OVERLOOKED = ("publish_qos_0_dup", "suback_from_a_client", "pingresp_from_a_clie
 
 @pytest.mark.parametrize("name", BROKEN)
 async def test_a_broken_packet_is_cut_off_and_tells_the_will(
-    visitors: Visitors, embedded: bool, name: str
+    visitors: Visitors, differs: Differs, name: str
 ) -> None:
     watcher = await visitors.connect(f"broken-watcher-{name}")
     await watcher.subscribe((f"broken/{name}", 0))
     client = await visitors.connect(f"broken-{name}", will=Publish(f"broken/{name}", b"gone"))
     client.send(bytes.fromhex(BROKEN[name]))
-    if name in OVERLOOKED and not embedded:
+    if name in OVERLOOKED and differs("broken packets at 3.1.1"):
         client.send(Disconnect())
         await client.closed()
         return
