@@ -140,6 +140,7 @@ class Counters:
     sessions_evicted: int = 0
     sessions_expired: int = 0
     logins_failed: int = 0
+    saves_failed: int = 0  # batches the store could not write; all is written again later
     pauses: int = 0  # a client said more than it may, and was not read for a while
     closed: dict[Reason, int] = field(default_factory=dict)
 
