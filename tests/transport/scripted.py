@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from demesh.broker.codec import (
     LEVEL_3,
@@ -34,6 +35,7 @@ class Line(asyncio.Protocol):
         self._answer = answer
         self._decoder = Decoder(PACKET_BYTES_MAX)
         self.packets: list[Packet] = []
+        self.transport: Any = None  # until it is connected
 
     @property
     def payloads(self) -> list[bytes]:
@@ -50,7 +52,6 @@ class Line(asyncio.Protocol):
         self.transport.write(b"".join(encode(packet, self.level) for packet in packets))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -103,10 +104,10 @@ class ScriptedBroker:
         return self.lines[-1]
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        """On a free loopback port while the block runs."""
+    async def listening(self, port: int = 0) -> AsyncIterator[None]:
+        """On a loopback port, a free one unless told, while the block runs."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._connected, "127.0.0.1", 0)
+        server = await loop.create_server(self._connected, "127.0.0.1", port)
         # The kernel takes megabytes for who does not read; a deaf broker is to be felt soon.
         server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         self.port = server.sockets[0].getsockname()[1]
@@ -115,4 +116,5 @@ class ScriptedBroker:
         finally:
             server.close()
             for line in self.lines:
-                line.transport.abort()
+                if line.transport is not None:
+                    line.transport.abort()

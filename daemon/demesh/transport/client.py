@@ -112,7 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._answers: asyncio.Queue[list[ReasonCode] | Exception] = asyncio.Queue()
-        self._under_way: dict[int, Parcel] = {}
+        self._under_way: dict[int, tuple[Parcel, int]] = {}
         self._packet_id = 1  # the subscription's, which is answered before the next one is used
         self._packet_bytes_max: int | None = None
         self._patience = Patience(link.keepalive_s, self._loop.time())
@@ -183,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
             self._paho.loop_write()
             self._transport.write(bytes(self._pipe.unsent))
             self._end(ConnectionError("we hung up"))
-        for parcel in reversed(self._under_way.values()):
+        for parcel, _ in reversed(self._under_way.values()):
             self._outbox.failed(parcel)
         self._under_way.clear()
 
@@ -330,12 +330,12 @@ class Connection(asyncio.BufferedProtocol):
         if not publish.qos:
             self._outbox.sent(parcel)
             return
-        if not self._under_way:
-            self._patience.asked(len(self._pipe.unsent), self._loop.time())
-        self._under_way[self._packet_id] = parcel
+        first = not self._under_way
+        mark = self._patience.asked(len(self._pipe.unsent), first, self._loop.time())
+        self._under_way[self._packet_id] = parcel, mark
 
     def _acknowledged(self, packet_id: int, reason: int) -> None:
-        parcel = self._under_way.pop(packet_id, None)
+        parcel, mark = self._under_way.pop(packet_id, (None, 0))
         if parcel is None:
             return
         if reason < 0x80:
@@ -343,7 +343,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._outbox.refuse(parcel)
             self._desk.refused(parcel.publish.topic, refusal(reason))
-        self._patience.acknowledged(self._outbox.bytes_taken, self._loop.time())
+        self._patience.acknowledged(mark, self._loop.time())
 
     def _tick(self) -> None:
         seconds = min(TICK_S, self._patience.keepalive_s / 4)
