@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker.webclient import masked_frame
 from demesh.broker.layers import CLOSED
 from demesh.broker.websocket import (
     ACCOUNT_MAX,
@@ -22,6 +22,7 @@ from demesh.broker.websocket import (
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # RFC 6455, 1.3
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+MASK = b"\x01\x02\x03\x04"
 FIELDS = {
     "Host": "127.0.0.1:8080",
     "Upgrade": "websocket",
@@ -38,18 +39,8 @@ def request(line: str = "GET /mqtt HTTP/1.1", **changes: str | None) -> bytes:
     return "\r\n".join([line, *rows, "", ""]).encode("latin-1")
 
 
-def frame(
-    content: bytes, opcode: int = 2, *, fin: bool = True, mask: bytes = b"\x01\x02\x03\x04"
-) -> bytes:
-    size = len(content)
-    if size < 126:
-        length = bytes((0x80 | size,))
-    else:
-        length = b"\xff" + struct.pack("!Q", size)
-        if size < 0x1_0000:
-            length = b"\xfe" + struct.pack("!H", size)
-    masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(content))
-    return bytes((fin << 7 | opcode,)) + length + mask + masked
+def frame(content: bytes, opcode: int = 2, *, fin: bool = True, mask: bytes = MASK) -> bytes:
+    return masked_frame(content, opcode, fin=fin, mask=mask)
 
 
 def opened(*, trusting: bool = False) -> WebSocket:

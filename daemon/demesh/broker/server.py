@@ -1,4 +1,4 @@
-"""The embedded broker on TCP: a thin asyncio shell around `machine.Broker`.
+"""The embedded broker on the network: a thin asyncio shell around `machine.Broker`.
 
 Everything runs in one event loop. What the machine wants sent is collected per connection and
 written once per turn of the loop: a write is a system call, and costs more than the packet.
@@ -16,87 +16,139 @@ import ipaddress
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from types import TracebackType
 
-from demesh.broker.codec import Decoder, Malformed, Packet, encode
+from demesh.broker.codec import encode
 from demesh.broker.limits import Counters, Limits, Reason
 from demesh.broker.machine import Broker, Close, Effect, Pause, Transmit
-from demesh.errors import ConfigError, TemporaryError
+from demesh.broker.notices import Notices
+from demesh.broker.peer import LINGER_S, Peer
+from demesh.broker.saving import Saving
+from demesh.broker.settings import Endpoint, Trust
+from demesh.broker.store import Store
+from demesh.broker.websocket import WebSocket
+from demesh.errors import TemporaryError
 from demesh.ports import SECOND, Instant
 
 _log = logging.getLogger("demesh.broker")
-
-# A closing connection gets this long to take what was already written to it. Refusals arrive in one
-# round trip; a client that does not read keeps its buffer in our memory for as long as this.
-LINGER_S = 2.0
-
-# How often the log may say that clients are slowed down; in between it is counted.
-TOLD_EVERY_NS = 60 * SECOND
 
 # What is collected for one connection before it is written even within a turn: one turn may ask for
 # much more than a connection is allowed to have waiting, and that must be seen while it happens.
 TURN_BYTES_MAX = 256 * 1024
 
+# Ends that are nobody's fault, and that a healthy broker sees all day.
+ORDINARY = frozenset(
+    {Reason.LEFT, Reason.LOST, Reason.TAKEN_OVER, Reason.KEEP_ALIVE, Reason.STOPPED}
+)
+
 
 class Server:
-    """A broker listening on one address; `async with`, or `start` and `stop`.
+    """A broker listening on some addresses; `async with`, or `start` and `stop`.
 
-    Without accounts of its own it serves this machine only. A new start is a new broker: sessions
-    and retained messages live in memory, as a mesh must not depend on them.
+    A new start is a new broker with what the `store` kept; without a store it knows nothing.
     """
 
     def __init__(
-        self, host: str = "127.0.0.1", port: int = 0, limits: Limits | None = None
+        self,
+        *listen: Endpoint,
+        limits: Limits | None = None,
+        trust: Trust | None = None,
+        store: Store | None = None,
     ) -> None:
-        self.host = "127.0.0.1" if host == "localhost" else host
-        self.port = port  # after `start`: the one in use
+        """Listen on a free port of 127.0.0.1 if nothing else is said."""
+        self.endpoints = listen or (Endpoint(),)  # after `start`: with the ports in use
         self.limits = limits if limits is not None else Limits()
-        self._broker = Broker(self.limits, time.monotonic_ns())
-        self._listener: asyncio.Server | None = None
-        self._peers: dict[int, _Peer] = {}
-        self._closing: dict[int, _Peer] = {}
-        self._unwritten: list[_Peer] = []
-        self._behind: list[_Peer] = []  # to be heard in the next turn, without reading
+        self._trust = trust if trust is not None else Trust()
+        self._saving = None if store is None else Saving(store)
+        self._broker = Broker(self.limits, time.monotonic_ns(), self._trust.access)
+        self._listeners: list[asyncio.Server] = []
+        self._running = False
+        self._peers: dict[int, Peer] = {}
+        self._closing: dict[int, Peer] = {}
+        self._unwritten: list[Peer] = []
+        self._behind: list[Peer] = []  # to be heard in the next turn, without reading
         self._last_conn = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: Instant | None = None
         self._empty = asyncio.Event()
-        self._told_at: Instant | None = None
+        self._notices = Notices()
+
+    @property
+    def port(self) -> int:
+        """The port of the first address."""
+        return self.endpoints[0].port
 
     @property
     def counters(self) -> Counters:
         """What happened since the start."""
         return self._broker.counters
 
+    @property
+    def vouched(self) -> frozenset[str]:
+        """The names in the certificates of connections that are open."""
+        names = (peer.certificate for peer in self._peers.values())
+        return frozenset(name for name in names if name is not None)
+
     async def start(self) -> None:
-        """Listen; raises ConfigError for an address not allowed, TemporaryError if it is taken."""
-        _check_address(self.host, self.port)
+        """Listen; raises TemporaryError if an address is taken, StorageError if saved state is."""
         self._loop = asyncio.get_running_loop()
-        self._broker = Broker(self.limits, time.monotonic_ns())
+        now = time.monotonic_ns()
+        saved = None if self._saving is None else self._saving.open(now)
+        self._broker = Broker(self.limits, now, self._trust.access, saved)
+        endpoints = []
         try:
-            self._listener = await self._loop.create_server(
-                lambda: _Peer(self), self.host, self.port, reuse_address=True
+            for endpoint in self.endpoints:
+                endpoints.append(await self._listen(endpoint))
+        except TemporaryError:
+            self._deafen()
+            if self._saving is not None:
+                self._saving.close()
+            raise
+        self.endpoints = tuple(endpoints)
+        self._running = True
+        if self._saving is not None:
+            self._saving.start(self._broker)
+        self._set_timer()
+
+    async def _listen(self, endpoint: Endpoint) -> Endpoint:
+        try:
+            listener = await self._loop.create_server(
+                lambda: self._peer(endpoint), endpoint.host, endpoint.port, reuse_address=True
             )
         except OSError as error:
-            raise TemporaryError(_no_listener(self.host, self.port, error)) from error
-        self.port = self._listener.sockets[0].getsockname()[1]
+            raise TemporaryError(_no_listener(endpoint, error)) from error
+        self._listeners.append(listener)
+        return replace(endpoint, port=listener.sockets[0].getsockname()[1])
+
+    def _peer(self, endpoint: Endpoint) -> Peer:
+        trust = self._trust
+        web = WebSocket(trusting=trust.trusting, secure=endpoint.secure) if endpoint.web else None
+        context = trust.context if endpoint.secure else None
+        return Peer(self, self.limits.packet_bytes_max, context, web)
+
+    def _deafen(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
     async def stop(self) -> None:
-        """Stop listening and close all connections; wills are not published."""
-        if self._listener is None:
+        """Stop listening, close all connections and save; wills are not published."""
+        if not self._running:
             return
-        self._listener.close()
-        self._listener = None
+        self._running = False
+        self._deafen()
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._timer_at = None
         for peer in self._behind:  # what was read before the stop still counts
-            for packet in peer.decoder.feed(b""):
+            for packet in peer.feed(b"", self.limits.turn_packets_max):
                 self._carry_out(self._broker.receive(peer.conn, packet, time.monotonic_ns()))
         self._behind.clear()
+        self._carry_out(self._broker.stop(time.monotonic_ns()))
         self._write()
-        for peer in [*self._peers.values(), *self._closing.values()]:
-            peer.transport.close()
+        if self._saving is not None:
+            await self._saving.stop()
         try:
             async with asyncio.timeout(LINGER_S):
                 while self._peers or self._closing:
@@ -120,27 +172,34 @@ class Server:
     ) -> None:
         await self.stop()
 
+    def set_trust(self, trust: Trust) -> None:
+        """New accounts, rights and certificates, at once: who may not log in any more is closed."""
+        self._trust = trust
+        self._carry_out(self._broker.set_access(trust.access, time.monotonic_ns()))
+        self._set_timer()
+
     # -- called by the peers ----------------------------------------------------------------------
 
-    def opened(self, peer: _Peer) -> None:
+    def opened(self, peer: Peer) -> None:
         """A connection was accepted."""
-        if self._listener is None:
+        if not self._running:
             peer.transport.abort()
             return
         self._last_conn += 1
         peer.conn = self._last_conn
         self._peers[peer.conn] = peer
-        self._carry_out(self._broker.connected(peer.conn, time.monotonic_ns()))
+        origin = _origin(peer.address)
+        self._carry_out(self._broker.connected(peer.conn, time.monotonic_ns(), origin))
         self._set_timer()
 
-    def arrived(self, peer: _Peer, data: bytes) -> None:
+    def arrived(self, peer: Peer, data: bytes) -> None:
         """Bytes arrived."""
         self._hear(peer, data)
         self._set_timer()
 
-    def lost(self, peer: _Peer) -> None:
+    def lost(self, peer: Peer) -> None:
         """The connection is gone, by either side."""
-        if self._closing.pop(peer.conn, None) is None and self._listener is not None:
+        if self._closing.pop(peer.conn, None) is None and self._running:
             self._peers.pop(peer.conn, None)
             self._carry_out(self._broker.disconnected(peer.conn, time.monotonic_ns()))
             self._set_timer()
@@ -149,26 +208,48 @@ class Server:
 
     # -- turns ------------------------------------------------------------------------------------
 
-    def _hear(self, peer: _Peer, data: bytes) -> None:
+    def _hear(self, peer: Peer, data: bytes) -> None:
         """Carry out a turn's worth of what a peer says; read on only if that was all of it."""
         now = time.monotonic_ns()
         receive = self._broker.receive
         conn = peer.conn
         packets = peer.unheard
         if data or not packets:
-            packets = packets + peer.decoder.feed(data, self.limits.turn_packets_max)
+            packets = packets + peer.feed(data, self.limits.turn_packets_max)
+        if peer.layers and packets:
+            self._certify(peer)
         for number, packet in enumerate(packets, 1):
             self._carry_out(receive(conn, packet, now))
             if peer.paused:
                 peer.unheard = packets[number:]
                 return
         peer.unheard = []
-        if peer.decoder.more:
+        if peer.more:
             self._hear_soon(peer)
+        elif peer.layers and peer.fault is not None:
+            self._break_off(peer, now)
         else:
             peer.transport.resume_reading()
 
-    def _hear_soon(self, peer: _Peer) -> None:
+    def _certify(self, peer: Peer) -> None:
+        name = peer.certificate
+        if name is not None and not peer.certified:
+            peer.certified = True
+            self._broker.certified(peer.conn, name)
+
+    def _break_off(self, peer: Peer, now: Instant) -> None:
+        """A layer below MQTT has ended, by the client's wish or by its fault."""
+        fault = peer.fault
+        if fault is None or peer.conn not in self._peers:
+            return
+        reason, _ = fault
+        if reason is Reason.LOST:
+            self._end(peer)
+            self._carry_out(self._broker.disconnected(peer.conn, now))
+            return
+        self._carry_out(self._broker.close(peer.conn, reason, now))
+
+    def _hear_soon(self, peer: Peer) -> None:
         peer.transport.pause_reading()
         if not self._behind:
             self._loop.call_soon(self._hear_behind)
@@ -180,7 +261,7 @@ class Server:
         for peer in peers:
             if peer.conn in self._peers:
                 self._hear(peer, b"")
-        if self._listener is not None:
+        if self._running:
             self._set_timer()
 
     # -- carrying out -----------------------------------------------------------------------------
@@ -201,35 +282,33 @@ class Server:
                 if peer.unwritten_bytes > TURN_BYTES_MAX:
                     self._write_to(peer)
             elif type(effect) is Close:
-                self._close(peer)
+                if effect.reason not in ORDINARY:
+                    why = peer.fault[1] if peer.fault else effect.reason.value
+                    who = f"{effect.who} at {peer.address}" if effect.who else peer.address
+                    self._tell(effect.reason.name, f"{who}: {why}")
+                self._end(peer)
             elif type(effect) is Pause:
                 peer.paused = True
                 peer.transport.pause_reading()
-                self._tell(effect)
+                self._tell(
+                    "pause",
+                    f"client {effect.client_id!r} says more than {self.limits.packets_per_s_max} "
+                    f"packets or {self.limits.bytes_per_s_max} bytes a second and is read no "
+                    f"faster; {self.counters.pauses} pauses of clients so far",
+                )
             else:
                 peer.paused = False
                 self._hear_soon(peer)
 
-    def _tell(self, pause: Pause) -> None:
-        now = time.monotonic_ns()
-        if self._told_at is None or now - self._told_at >= TOLD_EVERY_NS:
-            self._told_at = now
-            _log.warning(
-                "client %r says more than %s packets or %s bytes a second and is read no faster; "
-                "%s pauses of clients so far",
-                pause.client_id,
-                self.limits.packets_per_s_max,
-                self.limits.bytes_per_s_max,
-                self.counters.pauses,
-            )
+    def _tell(self, kind: str, text: str) -> None:
+        line = self._notices.line(kind, text, time.monotonic_ns())
+        if line is not None:
+            _log.warning("%s", line)
 
-    def _close(self, peer: _Peer) -> None:
-        """Let the connection end after what was written to it, or after `LINGER_S`."""
+    def _end(self, peer: Peer) -> None:
         del self._peers[peer.conn]
         self._closing[peer.conn] = peer
-        peer.flush()
-        peer.transport.close()
-        self._loop.call_later(LINGER_S, peer.transport.abort)
+        peer.finish()
 
     def _write(self) -> None:
         """Write what this turn of the loop has collected; close those who do not read."""
@@ -239,7 +318,7 @@ class Server:
             if peer.unwritten:
                 self._write_to(peer)
 
-    def _write_to(self, peer: _Peer) -> None:
+    def _write_to(self, peer: Peer) -> None:
         peer.flush()
         backlog = peer.transport.get_write_buffer_size()
         if backlog > self.limits.write_buffer_bytes_max and peer.conn in self._peers:
@@ -264,64 +343,26 @@ class Server:
         self._set_timer()
 
 
-class _Peer(asyncio.Protocol):
-    """One connection. asyncio sets TCP_NODELAY on it (a test holds it to that)."""
+def _origin(address: str) -> str:
+    """Whose account a connection uses: its address, of IPv6 the network that one site has.
 
-    __slots__ = (
-        "_server",
-        "conn",
-        "decoder",
-        "paused",
-        "transport",
-        "unheard",
-        "unwritten",
-        "unwritten_bytes",
-    )
-
-    transport: asyncio.Transport
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self.conn = 0
-        self.decoder = Decoder(server.limits.packet_bytes_max)
-        self.paused = False  # by the machine
-        self.unheard: list[Packet | Malformed] = []  # read, and left over when the pause came
-        self.unwritten: list[bytes] = []
-        self.unwritten_bytes = 0
-
-    def flush(self) -> None:
-        """Hand what was collected to the transport."""
-        self.transport.write(b"".join(self.unwritten))
-        self.unwritten.clear()
-        self.unwritten_bytes = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self._server.opened(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._server.arrived(self, data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.lost(self)
-
-
-def _check_address(host: str, port: int) -> None:
-    if not 0 <= port <= 0xFFFF:
-        raise ConfigError(f"expected a port from 0 (any free one) to 65535, got {port}")
+    None ("") on this machine itself: a street may run here, and no board is to pay for another.
+    """
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        loopback = False
-    if not loopback:
-        raise ConfigError(
-            f"the embedded broker has no accounts and serves this machine only: expected a "
-            f"loopback address such as 127.0.0.1, got {host!r}; for other machines run mosquitto"
-        )
+        return address
+    if ip.is_loopback:
+        return ""
+    if ip.version == 4:
+        return address
+    return str(ipaddress.ip_network((ip, 64), strict=False))
 
 
-def _no_listener(host: str, port: int, error: OSError) -> str:
+def _no_listener(endpoint: Endpoint, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host} is in use; stop what listens there, or choose port 0"
-    return f"cannot listen on {host} port {port}: {error.strerror or error}"
+        return (
+            f"port {endpoint.port} on {endpoint.host} is in use; "
+            f"stop what listens there, or choose port 0"
+        )
+    return f"cannot listen on {endpoint}: {error.strerror or error}"
