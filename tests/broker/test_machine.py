@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from demesh.broker.codec import (
+    LEVEL_5,
     Code,
     Connack,
     Connect,
@@ -22,6 +23,7 @@ from demesh.broker.codec import (
     Malformed,
     Packet,
     Pingreq,
+    Properties,
     Puback,
     Pubcomp,
     Publish,
@@ -546,6 +548,29 @@ TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
+NAMED = Properties(topic_alias=1, user=(("k", "v"),))
+
+
+def expiring(seconds: int) -> Properties:
+    return Properties(message_expiry_s=seconds)
+
+
+def stranger(random: Random) -> Connect:
+    """A CONNECT of either level."""
+    client_id = f"c{random.randrange(12)}"
+    clean = random.random() < 0.3
+    if random.random() < 0.5:
+        return Connect(client_id, clean, 2)
+    delayed = Publish("a", client_id.encode(), properties=Properties(will_delay_s=1))
+    properties = Properties(
+        session_expiry_s=random.choice([0, 1, 100]),
+        receive_maximum=random.randrange(1, 4),
+        topic_alias_maximum=random.randrange(3),
+        maximum_packet_bytes=random.choice([None, 100]),
+    )
+    return Connect(client_id, clean, 2, delayed, level=LEVEL_5, properties=properties)
+
+
 def scramble(seed: int) -> str:
     """A long random conversation, as text."""
     random = Random(seed)
@@ -557,11 +582,13 @@ def scramble(seed: int) -> str:
         pid = random.randrange(1, 6)
         topic = random.choice(topics)
         level = random.randrange(3)
+        rich = random.choice([None, None, expiring(random.randrange(3)), NAMED])
         packet = random.choice(
             [
                 Connect(f"c{random.randrange(12)}", random.random() < 0.5, random.randrange(4)),
-                Publish(topic, b"%d" % step, level, random.random() < 0.3, packet_id=pid),
+                Publish(topic, b"%d" % step, level, random.random() < 0.3, False, pid, rich),
                 Subscribe(pid, (Wanted(random.choice(["#", "+/b", "a/#", "a", "$x/#"]), level),)),
+                Subscribe(pid, (Wanted("$SYS/#", 0, True),), Properties(subscription_ids=(pid,))),
                 Unsubscribe(pid, (random.choice(["#", "+/b"]),)),
                 random.choice([Puback(pid), Pubrec(pid), Pubrel(pid), Pubcomp(pid)]),
                 Pingreq(),
@@ -570,7 +597,7 @@ def scramble(seed: int) -> str:
         )
         if conn not in desk.broker._links:
             said.append(repr(desk.broker.connected(conn, desk.now)))
-            packet = Connect(f"c{random.randrange(12)}", random.random() < 0.3, 2)
+            packet = stranger(random)
         said.append(repr(desk.say(conn, packet)))
         if random.random() < 0.02:
             said.append(repr(desk.wait(random.randrange(3 * SECOND))))

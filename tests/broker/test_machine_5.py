@@ -300,6 +300,30 @@ def test_a_repeated_message_is_repeated_even_if_its_time_is_over() -> None:
     assert got.properties == expiring(0)
 
 
+def test_all_queues_together_are_bounded_and_the_room_comes_back() -> None:
+    desk = Desk(queued_bytes_total_max=30)
+    for conn, name in ((A, "a"), (B, "b")):
+        desk.join(conn, name, session_s=10)
+        desk.subscribe(conn, name)
+        desk.lose(conn)
+    desk.join(C, "c")
+
+    def kept(topic: str) -> bool:
+        before = desk.counters.dropped_queue_full
+        desk.say(C, Publish(topic, bytes(9), 1, packet_id=1))
+        return desk.counters.dropped_queue_full == before
+
+    assert [kept("a"), kept("b"), kept("b"), kept("a"), kept("b")] == [True] * 3 + [False] * 2
+    assert len(messages_to(A, desk.join(A, "a", session_s=10))) == 1
+    desk.lose(A)
+    assert [kept("b"), kept("b")] == [True, False]
+    desk.wait(10 * SECOND)  # both sessions end
+    desk.join(D, "d", session_s=10)
+    desk.subscribe(D, "d")
+    desk.lose(D)
+    assert [kept("d"), kept("d"), kept("d"), kept("d")] == [True] * 3 + [False]
+
+
 def test_expired_messages_make_room_in_a_full_queue() -> None:
     desk = Desk(queued_max=2)
     desk.join(A, "a", session_s=HOUR_S)
@@ -368,6 +392,14 @@ def test_a_client_that_comes_back_in_time_takes_its_will_back() -> None:
     assert messages_to(B, desk.join(C, "a", session_s=HOUR_S)) == []
     assert desk.wait(HOUR_S * SECOND) == []
     assert messages_to(B, desk.lose(C)) == [], "the later connection has no will"
+
+
+def test_the_will_of_the_next_connection_does_not_come_at_the_time_of_the_one_before() -> None:
+    desk = watched()
+    desk.join(A, "a", session_s=HOUR_S, will=with_delay(5))
+    desk.lose(A)
+    desk.join(C, "a", session_s=HOUR_S, will=with_delay(5))
+    assert desk.wait(HOUR_S * SECOND) == []
 
 
 def test_the_end_of_its_session_does_not_wait_for_a_wills_delay() -> None:
@@ -480,6 +512,14 @@ def test_a_goodbye_may_change_the_expiry_but_not_from_nothing() -> None:
     assert code_of(D, effects) == Code.PROTOCOL_ERROR
 
 
+def test_a_goodbye_that_lengthens_the_session_leaves_its_will_all_its_delay() -> None:
+    desk = watched()
+    desk.join(A, "a", session_s=2, will=with_delay(5))
+    desk.say(A, Disconnect(Code.DISCONNECT_WITH_WILL, Properties(session_expiry_s=100)))
+    assert desk.wait(5 * SECOND - 1) == []
+    assert desk.wait(1) == [Transmit(B, Publish("gone", b"a"))]
+
+
 def test_a_goodbye_that_ends_the_session_does_not_leave_its_will_waiting() -> None:
     desk = watched()
     desk.join(A, "a", session_s=HOUR_S, will=with_delay(5))
@@ -536,6 +576,14 @@ def test_retain_as_published_keeps_the_mark_and_otherwise_it_goes() -> None:
     ]
     effects = desk.say(A, Publish("t", b"x"))
     assert [m.retain for m in messages_to(B, effects)] == [False]
+
+
+def test_overlapping_subscriptions_keep_the_mark_if_one_of_them_does() -> None:
+    desk = Desk()
+    desk.join(A, "a")
+    desk.subscribe(A, Wanted("t", 0), Wanted("+", 0, retain_as_published=True), Wanted("#", 0))
+    (got,) = messages_to(A, desk.say(A, Publish("t", b"x", retain=True)))
+    assert got.retain
 
 
 @pytest.mark.parametrize(("handling", "first", "again"), [(0, 1, 1), (1, 1, 0), (2, 0, 0)])

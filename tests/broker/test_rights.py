@@ -115,6 +115,9 @@ def test_a_close_says_whose_connection_it_was() -> None:
     refused = desk.join(B, "lamp")[-1]
     assert isinstance(refused, Close)
     assert refused.who == "client 'lamp'"
+    refused = desk.join(C, "l" * 999, username="a" * 999)[-1]
+    assert isinstance(refused, Close)
+    assert refused.who == f"client {'l' * 64!r} as {'a' * 64!r}", "no more than a line can take"
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -333,6 +333,28 @@ def test_a_user_stays_the_one_of_its_session() -> None:
     assert len(effects) == 2
 
 
+def test_rights_that_changed_while_the_broker_was_away_count_from_the_start() -> None:
+    table = Table({"ann": b"1", "bob": b"2"})
+    shelf = Shelf()
+    desk = Desk(table, Saved())
+    will = Publish("ann/gone")
+    desk.join(A, "lamp", session_s=HOUR_S, username="ann", password=b"1", will=will)
+    desk.join(B, "bell", session_s=HOUR_S, username="bob", password=b"2")
+    desk.subscribe(B, "free/1", "bob/1")
+    shelf.write(desk.broker.changes())
+
+    class Strict(Table):
+        def may_read(self, user: str, client_id: str, pattern: str) -> bool:
+            return pattern.startswith(user)
+
+    desk = Desk(Strict({"bob": b"2"}), shelf.read())
+    (session,) = desk.broker._sessions
+    assert session.client_id == "bell"
+    assert list(session.subscriptions) == ["bob/1"]
+    shelf.write(desk.broker.changes())
+    assert list(shelf.sessions) == ["bell"], "and the store is told"
+
+
 def test_unsubscribing_is_saved() -> None:
     kept = Kept()
     kept.desk.join(A, "a", session_s=HOUR_S)

@@ -16,12 +16,22 @@ from demesh.broker.saved import Waiting
 from demesh.ports import Instant
 
 
+class Stock:
+    """Bytes in all queues together."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Backlog:
     """The queue of one session; full, it drops the newest, after those at its head that expired."""
 
-    __slots__ = ("_bytes", "_counters", "_entries", "_limits", "_saved_to", "first")
+    __slots__ = ("_bytes", "_counters", "_entries", "_limits", "_saved_to", "_stock", "first")
 
-    def __init__(self, limits: Limits, counters: Counters) -> None:
+    def __init__(self, limits: Limits, counters: Counters, stock: Stock) -> None:
+        self._stock = stock
         self.first = 0
         self._limits = limits
         self._counters = counters
@@ -43,7 +53,7 @@ class Backlog:
                 self._counters.dropped_queue_full += 1
                 return
         self._entries.append((message, expires_at))
-        self._bytes += size
+        self._take(size)
 
     def next(self, now: Instant) -> tuple[Publish, Instant | None] | None:
         """Take out the first message that has not expired."""
@@ -53,6 +63,11 @@ class Backlog:
                 return message, expires_at
             self._counters.dropped_expired += 1
         return None
+
+    def discard(self) -> None:
+        """Give up all of it."""
+        self._take(-self._bytes)
+        self._entries.clear()
 
     def unsaved(self, everything: bool) -> tuple[Waiting, ...]:
         """Entries a store does not hold yet, or all; from now on it holds them."""
@@ -75,19 +90,24 @@ class Backlog:
             self.first = queue[0].number
         for waiting in queue:
             self._entries.append((waiting.message, waiting.expires_at))
-            self._bytes += weight(waiting.message)
+            self._take(weight(waiting.message))
         self._saved_to = self.first + len(self._entries)
 
     def _has_room(self, size: int) -> bool:
         return (
             len(self._entries) < self._limits.queued_max
             and self._bytes + size <= self._limits.queued_bytes_max
+            and self._stock.bytes + size <= self._limits.queued_bytes_total_max
         )
+
+    def _take(self, size: int) -> None:
+        self._bytes += size
+        self._stock.bytes += size
 
     def _pop(self) -> tuple[Publish, Instant | None]:
         entry = self._entries.popleft()
         self.first += 1
-        self._bytes -= weight(entry[0])
+        self._take(-weight(entry[0]))
         return entry
 
 

@@ -78,6 +78,9 @@ class Limits:
     queued_max: int = 4096
     # As many bytes as may be retained, for the same reason.
     queued_bytes_max: int = 4 * 1024 * 1024
+    # In all queues together, a message once for each queue it is in: 200 devices away at once, each
+    # with a full queue of frames of 300 bytes. More is memory for whoever leaves sessions behind.
+    queued_bytes_total_max: int = 256 * 1024 * 1024
     # Ten retained topics for each of 200 devices.
     retained_max: int = 2048
     # 2 KiB for each of them; it must fit into the write buffer of one subscriber to everything.

@@ -38,6 +38,9 @@ from demesh.broker.sessions import Sessions
 from demesh.broker.status import SYS, Sizes, Status
 from demesh.ports import SECOND, Instant
 
+# Of a name that a refused client gave itself, for a log line.
+NAME_CHARS_TOLD = 64
+
 __all__ = ["Broker", "Close", "Conn", "Effect", "Pause", "Resume", "Transmit"]
 
 
@@ -77,6 +80,8 @@ class Broker:
                 self._retained.restore(record)
             for session in saved.sessions:
                 self._delivery.restore(self._sessions.restore(session, now))
+            # Accounts and rights may be others than when it was saved.
+            assert not self.set_access(self._access, now), "nobody is there to be told"
             self._attend(now)
 
     # -- calls ------------------------------------------------------------------------------------
@@ -241,7 +246,10 @@ class Broker:
             if answer is not None:
                 self.counters.packets_sent += 1
                 effects.append(Transmit(link.conn, answer))
-            self._end(link, fault, now, effects, f"client {packet.client_id!r}")
+            who = f"client {packet.client_id[:NAME_CHARS_TOLD]!r}"
+            if packet.username is not None:
+                who += f" as {packet.username[:NAME_CHARS_TOLD]!r}"
+            self._end(link, fault, now, effects, who)
             return
         self._replace(client_id, packet.clean_start, now, effects)
         session = self._sessions.get(client_id)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 
-from demesh.broker.backlog import Backlog
+from demesh.broker.backlog import Backlog, Stock
 from demesh.broker.codec import encode
 from demesh.broker.codes import Code
 from demesh.broker.expiry import counted_down
@@ -84,7 +84,9 @@ class Session:
         "writable",
     )
 
-    def __init__(self, client_id: str, user: str, limits: Limits, counters: Counters) -> None:
+    def __init__(
+        self, client_id: str, user: str, limits: Limits, counters: Counters, stock: Stock
+    ) -> None:
         self.client_id = client_id
         self.user = user
         self.conn: int | None = None
@@ -102,7 +104,7 @@ class Session:
         self._expiries: dict[int, Instant] = {}  # of messages under way that have one
         self._again: deque[int] = deque()
         self._window = 0
-        self._queue = Backlog(limits, counters)
+        self._queue = Backlog(limits, counters, stock)
         self._next_id = 1
         self._plain = True  # whether messages go out as they are
         self._aliases: dict[str, int] = {}
@@ -119,8 +121,7 @@ class Session:
         self.will = None
         self.will_delay_s = 0
         if will is not None:
-            self.will, delay_s = without_delay(will)
-            self.will_delay_s = min(delay_s, expiry_s)  # the session's end does not wait for it
+            self.will, self.will_delay_s = without_delay(will)
         self.offline_since = None
         self.changed = True
         self._window = min(self._limits.inflight_max, terms.window)
@@ -288,6 +289,10 @@ class Session:
             return packet
         self._counters.dropped_too_large += 1
         return None
+
+    def discard(self) -> None:
+        """It has ended: what waited is given up."""
+        self._queue.discard()
 
     # -- records ----------------------------------------------------------------------------------
 

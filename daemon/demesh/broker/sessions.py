@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from demesh.broker.backlog import Stock
 from demesh.broker.limits import Counters, Limits
 from demesh.broker.saved import SavedSession, SessionChange
 from demesh.broker.session import NEVER, Session
@@ -14,12 +15,13 @@ from demesh.ports import MILLISECOND, SECOND, Instant
 class Sessions:
     """All sessions. Ending one is the caller's: a table knows of no subscriptions."""
 
-    __slots__ = ("_all", "_counters", "_ended", "_ends", "_limits", "_offline", "_wills")
+    __slots__ = ("_all", "_counters", "_ended", "_ends", "_limits", "_offline", "_stock", "_wills")
 
     def __init__(self, limits: Limits, counters: Counters, recording: bool) -> None:
         self._limits = limits
         self._counters = counters
         self._all: dict[str, Session] = {}
+        self._stock = Stock()
         self._offline: dict[str, Session] = {}  # longest offline first
         self._ends: Alarms[str] = Alarms()
         self._wills: Alarms[str] = Alarms()
@@ -55,7 +57,7 @@ class Sessions:
 
     def begin(self, client_id: str, user: str) -> Session:
         """A new session, without a connection."""
-        session = Session(client_id, user, self._limits, self._counters)
+        session = Session(client_id, user, self._limits, self._counters, self._stock)
         self._all[client_id] = session
         return session
 
@@ -84,6 +86,7 @@ class Sessions:
         self._offline.pop(client_id, None)
         self._ends.set(client_id, None)
         self._wills.set(client_id, None)
+        session.discard()
         self._unrecord(session)
 
     def expired(self, now: Instant) -> Iterator[Session]:
