@@ -200,6 +200,27 @@ async def test_half_open_handshakes_are_counted_as_the_connections_they_are(
             writer.close()
 
 
+async def test_handshakes_of_many_keep_nobody_waiting(street: Street) -> None:
+    incoming, hello = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        street.papers.context().wrap_bio(
+            incoming, hello, server_hostname="localhost"
+        ).do_handshake()
+    greeting = hello.read()
+    honest = await street.connect("mqtt")
+    port = street.port("mqtts")
+    many = [await asyncio.open_connection("127.0.0.1", port) for _ in range(100)]
+    answered = [asyncio.ensure_future(reader.read(1)) for reader, _ in many]
+    for _, writer in many:
+        writer.write(greeting)
+    await honest.nothing()
+    assert sum(answer.done() for answer in answered) < 50
+    async with asyncio.timeout(PATIENCE_S):
+        assert set(await asyncio.gather(*answered)) == {b"\x16"}  # all in their turn
+    for _, writer in many:
+        writer.close()
+
+
 @pytest.mark.parametrize(
     ("scheme", "reason"), [("mqtts", Reason.TLS), ("wss", Reason.TLS), ("ws", Reason.WEBSOCKET)]
 )

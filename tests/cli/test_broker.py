@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,14 +21,18 @@ from broker.rawclient import PATIENCE_S, RawClient, Visitors
 from demesh.broker import passwords
 from demesh.broker.codec import Connack, Connect, Publish, Suback, Subscribe
 from demesh.broker.codes import Code
+from demesh.broker.limits import Limits
 from demesh.broker.packets import Puback, Wanted
 from demesh.broker.settings import BrokerConfig, Endpoint, read_trust
 from demesh.broker.tls import lifetime
-from demesh.cli.broker import parse
+from demesh.cli.broker import FILES, parse
 from demesh.cli.main import main
 from demesh.errors import ConfigError
 from demesh.wire import identity
 
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "configs/systemd/demesh-broker.service"
+ANALYZE = shutil.which("systemd-analyze")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
@@ -208,6 +215,35 @@ def test_a_certificate_outside_its_time_is_refused_and_one_near_its_end_is_told(
     assert read_trust(config, last - 15 * day).warnings == ()
     (warning,) = read_trust(config, last - 5 * day).warnings
     assert "expires in 5 days; renew it, then send SIGHUP" in warning
+
+
+def test_the_example_says_what_holds_without_it_and_every_line_of_it_is_good(
+    tmp_path: Path,
+) -> None:
+    text = (ROOT / "configs/broker.toml").read_text()
+    assert parse(tomllib.loads(text), "f", tmp_path) == parse({}, "f", tmp_path)
+    lines = [re.sub(r"^# (?=\S+ = |\[)", "", row) for row in text.splitlines()]
+    table = tomllib.loads("\n".join(row for row in lines if not row.startswith('listen = ["mqtt:')))
+    config = parse(table, "f", tmp_path)
+    assert len(config.listen) == 3
+    assert config.limits == Limits()
+    assert all(getattr(config, name) for name in FILES)
+
+
+def test_the_unit_starts_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    text = UNIT.read_text().replace("\\\n", " ")
+    (command,) = re.findall(r"^ExecStart=\S+/demesh (.*)$", text, re.MULTILINE)
+    assert main([*command.split(), "--check-config"]) == 77  # its files are not here
+    assert "${CREDENTIALS_DIRECTORY}/passwords: passwords: cannot be" in capsys.readouterr().err
+    for number in ("77", "78"):
+        assert number in re.findall(r"^RestartPreventExitStatus=(.*)$", text, re.MULTILINE)[0]
+
+
+@pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+def test_the_unit_leaves_the_broker_little_to_do_harm_with() -> None:
+    command = [ANALYZE, "security", "--offline=yes", "--no-pager", "--threshold=20", str(UNIT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-200:]  # 2.0 of 10 at most
 
 
 # -- accounts -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from typing import Protocol
 
 from demesh.broker.codec import Decoder, Malformed, Packet
@@ -37,12 +38,14 @@ class Peer(asyncio.Protocol):
     """One connection. asyncio sets TCP_NODELAY on it (a test holds it to that)."""
 
     __slots__ = (
+        "_held",
         "_host",
         "_tls",
         "_web",
         "certified",
         "conn",
         "decoder",
+        "feed",
         "layers",
         "paused",
         "transport",
@@ -62,9 +65,14 @@ class Peer(asyncio.Protocol):
         self.layers: tuple[Layer, ...] = tuple(
             layer for layer in (self._tls, self._web) if layer is not None
         )
+        self._held = b""
         self.conn = 0
-        self.certified = False  # the machine knows the name in its certificate
+        self.certified = False  # the machine was told the name in its certificate, if any
         self.decoder = Decoder(packet_bytes_max)
+        # At most so many packets of what came; without layers the decoder itself.
+        self.feed: Callable[[bytes, int], list[Packet | Malformed]] = (
+            self._feed if self.layers else self.decoder.feed
+        )
         self.paused = False  # by the machine
         self.unheard: list[Packet | Malformed] = []  # read, and left over when the pause came
         self.unwritten: list[bytes] = []
@@ -75,6 +83,11 @@ class Peer(asyncio.Protocol):
         """The other side's address; empty when the connection was gone at once."""
         name = self.transport.get_extra_info("peername")
         return str(name[0]) if name else ""
+
+    @property
+    def shaking(self) -> bool:
+        """Whether the next bytes are a part of a TLS handshake."""
+        return self._tls is not None and not self._tls.shaken
 
     @property
     def certificate(self) -> str | None:
@@ -96,10 +109,13 @@ class Peer(asyncio.Protocol):
         """Whether `feed(b"")` gives more of what came already."""
         return self.decoder.more or any(layer.more for layer in self.layers)
 
-    def feed(self, data: bytes, packets_max: int) -> list[Packet | Malformed]:
-        """At most so many packets of what came; the layers' answers are sent."""
-        if not self.layers:
-            return self.decoder.feed(data, packets_max)
+    def hold(self, data: bytes) -> None:
+        """Keep these bytes for the next `feed`."""
+        self._held += data
+
+    def _feed(self, data: bytes, packets_max: int) -> list[Packet | Malformed]:
+        """As the decoder's, through the layers, whose answers are sent."""
+        data, self._held = self._held + data, b""
         packets = self.decoder.feed(received(self.layers, data), packets_max)
         if self._web is not None:
             self._web.earned(len(packets))

@@ -37,6 +37,10 @@ _log = logging.getLogger("demesh.broker")
 # much more than a connection is allowed to have waiting, and that must be seen while it happens.
 TURN_BYTES_MAX = 256 * 1024
 
+# A handshake takes 1 ms or 2, and anybody may begin hundreds at once: nobody else is to wait for
+# more than some of them.
+TURN_HANDSHAKES_MAX = 4
+
 # Ends that are nobody's fault, and that a healthy broker sees all day.
 ORDINARY = frozenset(
     {Reason.LEFT, Reason.LOST, Reason.TAKEN_OVER, Reason.KEEP_ALIVE, Reason.STOPPED}
@@ -194,6 +198,10 @@ class Server:
 
     def arrived(self, peer: Peer, data: bytes) -> None:
         """Bytes arrived."""
+        if peer.layers and peer.shaking:
+            peer.hold(data)
+            self._hear_soon(peer)
+            return
         self._hear(peer, data)
         self._set_timer()
 
@@ -216,7 +224,7 @@ class Server:
         packets = peer.unheard
         if data or not packets:
             packets = packets + peer.feed(data, self.limits.turn_packets_max)
-        if peer.layers and packets:
+        if peer.layers and packets and not peer.certified:
             self._certify(peer)
         for number, packet in enumerate(packets, 1):
             self._carry_out(receive(conn, packet, now))
@@ -224,7 +232,7 @@ class Server:
                 peer.unheard = packets[number:]
                 return
         peer.unheard = []
-        if peer.more:
+        if peer.decoder.more or (peer.layers and peer.more):
             self._hear_soon(peer)
         elif peer.layers and peer.fault is not None:
             self._break_off(peer, now)
@@ -232,9 +240,10 @@ class Server:
             peer.transport.resume_reading()
 
     def _certify(self, peer: Peer) -> None:
+        """Tell the machine who the client's certificate says it is, before its first packet."""
+        peer.certified = True
         name = peer.certificate
-        if name is not None and not peer.certified:
-            peer.certified = True
+        if name is not None:
             self._broker.certified(peer.conn, name)
 
     def _break_off(self, peer: Peer, now: Instant) -> None:
@@ -258,9 +267,16 @@ class Server:
     def _hear_behind(self) -> None:
         peers = self._behind
         self._behind = []
+        handshakes = 0
         for peer in peers:
-            if peer.conn in self._peers:
-                self._hear(peer, b"")
+            if peer.conn not in self._peers:
+                continue
+            if peer.layers and peer.shaking:
+                handshakes += 1
+                if handshakes > TURN_HANDSHAKES_MAX:
+                    self._hear_soon(peer)
+                    continue
+            self._hear(peer, b"")
         if self._running:
             self._set_timer()
 
