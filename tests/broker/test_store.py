@@ -179,6 +179,19 @@ def test_a_full_disk_changes_nothing_and_all_can_be_written_when_there_is_room(
     assert kept(again(store, folder)) == [("large", bytes(50_000), 0, "c")]
 
 
+def test_of_a_batch_that_fails_in_its_midst_nothing_is_written(folder: Path) -> None:
+    store, _ = opened(folder)
+    store.write(Changes(sessions=(put(BARE),), retained=(KEPT,)), 0, WALL)
+    impossible = replace(FULL, user=None)  # type: ignore[arg-type]
+    with pytest.raises(StorageError):
+        store.write(Changes(("bare",), (put(impossible),), ("kept",)), 0, WALL)
+    later = replace(BARE, client_id="later")
+    store.write(Changes(sessions=(put(later),)), 0, WALL)
+    saved = again(store, folder)
+    assert [one.record for one in saved.sessions] == [BARE, later]
+    assert [one.message.topic for one in saved.retained] == ["kept"]
+
+
 def test_one_folder_is_for_one_broker(folder: Path) -> None:
     store, _ = opened(folder)
     with pytest.raises(TemporaryError, match="another broker has it") as caught:

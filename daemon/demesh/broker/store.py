@@ -39,7 +39,7 @@ from demesh.broker.saved import (
     unpack,
 )
 from demesh.broker.session import PACKET_IDS
-from demesh.errors import DemeshError, StorageError, TemporaryError
+from demesh.errors import StorageError, TemporaryError
 from demesh.ports import SECOND, Instant
 
 FILE = "broker.sqlite"
@@ -137,7 +137,7 @@ class Store:
                 if now >= self._checkpoint_at:
                     self._checkpoint_at = now + CHECKPOINT_NS
                     self._rows("PRAGMA wal_checkpoint(PASSIVE)")
-        except DemeshError:
+        except Exception:
             self._roll_back()
             raise
 
