@@ -26,6 +26,7 @@ from demesh.broker.codec import (
     encode,
 )
 
+LOOPBACK = "127.0.0.1"
 PATIENCE_S = 10.0  # only ever waited for in full by a test that fails
 
 
@@ -42,10 +43,11 @@ class RawClient:
         self._next_id = 100
 
     @classmethod
-    async def dial(cls, port: int) -> RawClient:
-        """Open a connection; nothing is sent."""
+    async def dial(cls, port: int, host: str = LOOPBACK, source: str | None = None) -> RawClient:
+        """Open a connection, from the address `source` if that is given; nothing is sent."""
+        local = None if source is None else (source, 0)
         async with asyncio.timeout(PATIENCE_S):
-            return cls(*await asyncio.open_connection("127.0.0.1", port))
+            return cls(*await asyncio.open_connection(host, port, local_addr=local))
 
     def send(self, *packets: Packet | bytes) -> None:
         """Send packets, or bytes as they are, in one segment if the system likes."""
@@ -146,13 +148,15 @@ class RawClient:
 class Visitors:
     """The clients of one test; none outlives it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = LOOPBACK, source: str | None = None) -> None:
         self.port = port
+        self._host = host
+        self._source = source
         self._clients: list[RawClient] = []
 
     async def dial(self) -> RawClient:
         """A connection that has not said anything."""
-        client = await RawClient.dial(self.port)
+        client = await RawClient.dial(self.port, self._host, self._source)
         self._clients.append(client)
         return client
 

@@ -179,6 +179,58 @@ def test_a_packet_above_the_limit_has_a_code_of_its_own() -> None:
     assert (fault.reason, fault.code) == (Reason.TOO_LARGE, Code.TOO_LARGE)
 
 
+# Table 2-4 of MQTT 5, once more: packets by their numbers, 0 for a will.
+STANDARD = {
+    0x01: {3, 0},
+    0x02: {3, 0},
+    0x03: {3, 0},
+    0x08: {3, 0},
+    0x09: {3, 0},
+    0x0B: {3, 8},
+    0x11: {1, 2, 14},
+    0x12: {2},
+    0x13: {2},
+    0x15: {1, 2, 15},
+    0x16: {1, 2, 15},
+    0x17: {1},
+    0x18: {0},
+    0x19: {1},
+    0x1A: {2},
+    0x1C: {2, 14},
+    0x1F: {2, 4, 5, 6, 7, 9, 11, 14, 15},
+    0x21: {1, 2},
+    0x22: {1, 2},
+    0x23: {3},
+    0x24: {2},
+    0x25: {2},
+    0x26: {1, 2, 3, 0, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15},
+    0x27: {1, 2},
+    0x28: {2},
+    0x29: {2},
+    0x2A: {2},
+}
+NUMBERS = {
+    Place.WILL: 0,
+    Place.CONNECT: 1,
+    Place.CONNACK: 2,
+    Place.PUBLISH: 3,
+    Place.PUBACK: 4,
+    Place.PUBREC: 5,
+    Place.PUBREL: 6,
+    Place.PUBCOMP: 7,
+    Place.SUBSCRIBE: 8,
+    Place.SUBACK: 9,
+    Place.UNSUBSCRIBE: 10,
+    Place.UNSUBACK: 11,
+    Place.DISCONNECT: 14,
+    Place.AUTH: 15,
+}
+
+
+def test_the_table_of_properties_is_that_of_the_standard() -> None:
+    assert {row.number: {NUMBERS[place] for place in row.places} for row in TABLE} == STANDARD
+
+
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_every_property_stands_where_the_table_says_and_nowhere_else(row) -> None:
     value: object = {"O": 1, "B": b"b", "T": "t"}["O" if row.most else "T"]
@@ -313,6 +365,7 @@ def test_a_message_goes_on_as_it_came_property_by_property() -> None:
     assert isinstance(packet, Publish)
     assert encode(packet, LEVEL_5) == wire
     assert encode(packet, LEVEL_5) is encode(packet, LEVEL_5)
+    assert encode(packet, LEVEL_3) == bytes.fromhex("30 04 0001 61 78")
     one = replace(packet, qos=1, packet_id=9)
     assert wire[6:] in encode(one, LEVEL_5)
     # The bytes are those of the properties that came, not of others made of them.
