@@ -196,13 +196,11 @@ class Broker:
 
     def deadline(self) -> Instant | None:
         """When to call `tick` at the latest; it may turn out that nothing was due."""
-        times = (
-            self._links.deadline(),
-            self._sessions.deadline(),
-            self._retained.deadline(),
-            self._status_at,
-        )
-        return min((at for at in times if at is not None), default=None)
+        first = self._links.deadline()
+        for at in (self._sessions.deadline(), self._retained.deadline(), self._status_at):
+            if at is not None and (first is None or at < first):
+                first = at
+        return first
 
     def set_access(self, access: Access, now: Instant) -> list[Effect]:
         """Accounts and rights are others from now on, for those already connected too.

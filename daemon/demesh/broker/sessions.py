@@ -101,8 +101,10 @@ class Sessions:
 
     def deadline(self) -> Instant | None:
         """When to look for either."""
-        times = [at for at in (self._ends.deadline(), self._wills.deadline()) if at is not None]
-        return min(times, default=None)
+        ends, wills = self._ends.deadline(), self._wills.deadline()
+        if ends is None or wills is None:
+            return wills if ends is None else ends
+        return min(ends, wills)
 
     # -- for a store ------------------------------------------------------------------------------
 
