@@ -388,6 +388,10 @@ def test_one_message_is_encoded_once_for_each_level() -> None:
     assert older != newer
     assert encode(packet, LEVEL_3) is older
     assert encode(packet, LEVEL_5) is newer
+    # With an id it is for one receiver, who may take long to acknowledge it: not held twice.
+    single = replace(packet, qos=1, packet_id=3)
+    encode(single, LEVEL_5)
+    assert single._wires == (None, None)
 
 
 # -- bounds ---------------------------------------------------------------------------------------

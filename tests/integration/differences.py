@@ -1,9 +1,11 @@
-"""Where mosquitto 2.0.11 answers otherwise than the embedded broker, and why that stays so."""
+"""Where mosquitto (`RELEASE`) answers otherwise than the embedded broker, and why that stays so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
+
+RELEASE = "2.0.11"
 
 Differs = Callable[[str], bool]
 """Whether the broker that is probed does what the named row says: it is mosquitto."""

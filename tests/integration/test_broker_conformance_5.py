@@ -32,6 +32,8 @@ from demesh.broker.codec import (
     Unsubscribe,
     Wanted,
 )
+from demesh.broker.limits import Limits
+from demesh.broker.server import Server
 from integration.differences import Differs
 
 WHY = "the reason of a close"
@@ -85,6 +87,21 @@ async def test_silence_of_one_and_a_half_keep_alives_is_told(
     began = asyncio.get_running_loop().time()
     await client.dismissed(Code.KEEP_ALIVE_TIMEOUT, silently=differs(WHY))
     assert 1.4 < asyncio.get_running_loop().time() - began < 6
+
+
+async def test_a_broker_may_ask_for_signs_of_life_more_often() -> None:
+    """3.1.2-21; mosquitto is asked to by its configuration, for clients of both levels."""
+    async with Server(limits=Limits(keep_alive_s_max=1)) as server:
+        visitors = Visitors(server.port)
+        for asked in (0, 60):
+            client = await visitors.connect_5(f"asked-{asked}", keep_alive_s=asked)
+            assert client.connack.properties is not None
+            assert client.connack.properties.server_keep_alive_s == 1
+        await client.dismissed(Code.KEEP_ALIVE_TIMEOUT)
+        content = await visitors.connect_5("content", keep_alive_s=1)
+        assert content.connack.properties is not None
+        assert content.connack.properties.server_keep_alive_s is None
+        visitors.leave()
 
 
 async def test_who_is_taken_over_is_told(visitors: Visitors, differs: Differs) -> None:

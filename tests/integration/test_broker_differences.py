@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from integration.differences import DIFFERENCES
+from integration.differences import DIFFERENCES, RELEASE
 
 HERE = Path(__file__).parent
 
@@ -19,6 +19,6 @@ def test_the_documentation_lists_the_differences_word_by_word() -> None:
     said = (HERE.parents[1] / "docs" / "brokers.md").read_text()
     rows = [f"| {name} | {one.mosquitto} | {one.ours} |" for name, one in DIFFERENCES.items()]
     assert [row for row in rows if row not in said] == []
-    start = said.index("| what | mosquitto 2.0.11 | the embedded broker |")
+    start = said.index(f"| what | mosquitto {RELEASE} | the embedded broker |")
     table = said[start:].split("\n\n")[0].splitlines()[2:]
     assert table == rows
