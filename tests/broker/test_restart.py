@@ -191,7 +191,7 @@ async def test_without_room_on_the_disk_the_broker_goes_on_and_says_so(tmp_path:
     folder = tmp_path / "data"
 
     def little_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
 
     async with broker(folder, little_room) as one:
         client = await one.visitors.connect("a")
@@ -202,8 +202,22 @@ async def test_without_room_on_the_disk_the_broker_goes_on_and_says_so(tmp_path:
         await client.subscribe(("t/#", 0))
         assert len(await client.messages()) == 20
         assert await one.end(signal.SIGTERM) == 0
-    async with broker(folder) as one:  # the file is whole, and as old as the last success
-        await one.visitors.connect("a")
+    async with broker(folder, little_room) as one:  # the file is whole, and as old as it was left
+        client = await one.visitors.connect("a")
+        await client.subscribe(("t/#", 0))
+        there = len(await client.messages())
+        assert there < 20
+        for number in range(20):
+            client.send(Publish(f"u/{number}", bytes(50_000), 0, True))
+        await one.said("nothing is saved, and a restart would lose it")
+        plenty = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        resource.prlimit(one.process.pid, resource.RLIMIT_FSIZE, plenty)
+        await one.said("saving again")
+        await one.end(signal.SIGKILL)
+    async with broker(folder) as one:
+        client = await one.visitors.connect("a")
+        await client.subscribe(("#", 0))
+        assert len(await client.messages()) == there + 20
 
 
 async def test_a_folder_in_use_is_refused_at_the_start(tmp_path: Path) -> None:

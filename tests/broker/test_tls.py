@@ -88,6 +88,16 @@ def test_what_is_not_tls_is_told_so_and_ended(papers: Papers) -> None:
         assert "\n" not in str(layer.ended)
 
 
+def test_to_a_session_that_broke_nothing_more_is_said(papers: Papers) -> None:
+    layer, caller = server(papers), Caller(papers.context())
+    caller.shake(layer)
+    assert layer.receive(b"\x17\x03\x03\x00\x20" + bytes(32)) == b""
+    assert layer.ended not in (None, CLOSED)
+    layer.wrap(b"")
+    assert layer.wrap(b"a message for it") == b""
+    assert layer.farewell() == b""
+
+
 def test_a_verified_certificate_names_the_client(papers: Papers) -> None:
     layer = server(papers, client_ca=papers.authority, needed=True)
     Caller(papers.context("dev-1")).shake(layer)

@@ -195,6 +195,37 @@ def test_however_the_stream_is_cut_the_same_bytes_pass(
     assert web.ended is None
 
 
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=40),
+            st.builds(
+                frame,
+                st.binary(max_size=130),
+                st.sampled_from([0, 1, 2, 8, 9, 10, 11]),
+                fin=st.booleans(),
+            ),
+        ),
+        max_size=20,
+    ),
+    st.booleans(),
+)
+def test_whatever_comes_is_an_answer_and_nothing_is_hoarded(
+    parts: list[bytes], shaken: bool
+) -> None:
+    web = opened() if shaken else WebSocket(trusting=False, secure=False)
+    for part in parts:
+        passed = web.receive(part)
+        assert len(passed) <= len(part)
+        if web.ended is not None:
+            break
+        assert len(web._buffer) <= (125 + 14 if shaken else HEAD_BYTES_MAX)
+    said = web.wrap(b"")
+    if web.ended is not None:
+        assert said
+        assert web.wrap(b"x") == web.farewell() == b""
+
+
 @pytest.mark.parametrize(
     ("code", "data"),
     [

@@ -107,6 +107,29 @@ async def login(port: int, name: str, password: str, client_id: str = "") -> Raw
     return None
 
 
+def tls_flags(papers: Papers) -> tuple[str | Path, ...]:
+    flags = ("--certificate", papers.certificate, "--key", papers.key)
+    return (*flags, "--client-ca", papers.authority, "--listen", "mqtts://127.0.0.1:0")
+
+
+async def show(
+    papers: Papers,
+    port: int,
+    name: str | None,
+    code: Code = Code.SUCCESS,
+    *,
+    client_id: str = "",
+    username: str | None = None,
+) -> RawClient:
+    """A client with the certificate of `name`, and this answer to its CONNECT."""
+    async with asyncio.timeout(PATIENCE_S):
+        context = papers.context(name)
+        client = RawClient(*await asyncio.open_connection("127.0.0.1", port, ssl=context))
+        client.send(Connect(client_id or name or "x", username=username))
+        await client.expect(Connack(code))
+    return client
+
+
 # -- flags and file -------------------------------------------------------------------------------
 
 
@@ -395,29 +418,13 @@ async def test_sighup_lets_in_and_shuts_out_and_keeps_all_if_one_file_is_bad(
 @needs_openssl
 async def test_a_certificate_is_a_login_and_a_new_one_is_taken_on_sighup(tmp_path: Path) -> None:
     papers = Papers(tmp_path / "papers")
-    flags = ("--certificate", papers.certificate, "--key", papers.key)
-    flags += ("--client-ca", papers.authority, "--listen", "mqtts://127.0.0.1:0")
     me = identity.text(bytes(16))
-
-    async def dial(name: str | None, username: str | None) -> object:
-        async with asyncio.timeout(PATIENCE_S):
-            context = papers.context(name)
-            streams = await asyncio.open_connection("127.0.0.1", running.port, ssl=context)
-            client = RawClient(*streams)
-            client.send(Connect(name or "x", username=username))
-            answer = await client.next()
-            if answer == Connack():
-                client.send(Publish(f"demesh/1/m/vote/{me}", b"x", 1, packet_id=1))
-                await client.expect(Puback(1))
-            client.abort()
-            return answer
-
-    async with broker(*flags) as running:
-        assert await dial(me, None) == Connack()
-        assert await dial(me, me) == Connack()
-        assert await dial(me, "another") == Connack(Code.BAD_LOGIN)
-        with pytest.raises(OSError):  # of TLS, or cut off before that was read
-            assert await dial(None, me) is not None, "cut off"
+    async with broker(*tls_flags(papers)) as running:
+        client = await show(papers, running.port, me, client_id="one")
+        (await show(papers, running.port, me, username=me)).abort()
+        await show(papers, running.port, me, Code.BAD_LOGIN, username="another")
+        with pytest.raises((OSError, AssertionError)):  # TLS 1.3 says so late, or cuts off
+            await show(papers, running.port, None, username=me)
         papers.authority.rename(tmp_path / "away")
         await running.hup("nothing was read again")
         (tmp_path / "away").rename(papers.authority)
@@ -425,4 +432,21 @@ async def test_a_certificate_is_a_login_and_a_new_one_is_taken_on_sighup(tmp_pat
             papers.issue("localhost", "subjectAltName=IP:127.0.0.1")[0].read_bytes()
         )
         await running.hup("are read again")
-        assert await dial(me, None) == Connack()
+        (await show(papers, running.port, me, client_id="two")).abort()
+        await client.nothing()  # its certificate is as good as it was
+
+
+@needs_openssl
+async def test_a_device_whose_certificate_is_revoked_is_shut_out_and_the_others_come_back(
+    tmp_path: Path,
+) -> None:
+    papers = Papers(tmp_path / "papers")
+    async with broker(*tls_flags(papers)) as running:
+        good, bad = [await show(papers, running.port, name) for name in ("good", "bad")]
+        papers.authority.write_bytes(papers.revoked("bad").read_bytes())
+        await running.hup("are read again")
+        await bad.closed()
+        await good.closed()
+        await (await show(papers, running.port, "good")).nothing()
+        with pytest.raises((OSError, AssertionError)):
+            await show(papers, running.port, "bad")

@@ -89,6 +89,11 @@ class Server:
         return self._broker.counters
 
     @property
+    def trust(self) -> Trust:
+        """Whom it lets in now."""
+        return self._trust
+
+    @property
     def vouched(self) -> frozenset[str]:
         """The names in the certificates of connections that are open."""
         names = (peer.certificate for peer in self._peers.values())

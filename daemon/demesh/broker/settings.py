@@ -71,6 +71,7 @@ class Trust:
     access: Access = field(default_factory=Open)
     context: ssl.SSLContext | None = None
     trusting: bool = True  # some clients need no password
+    authorities: bytes = b""  # who vouches for clients
     warnings: tuple[str, ...] = ()
 
 
@@ -151,7 +152,8 @@ def read_trust(config: BrokerConfig, now_s: int, vouched: frozenset[str] = froze
     access = Accounts(accounts, allowed, by_certificate=by_certificate, vouched=vouched)
     # A browser shows its certificate whatever page asks.
     trusting = accounts is None or by_certificate
-    return Trust(access, context, trusting, tuple(warnings))
+    authorities = b"" if config.client_ca is None else files.read(config.client_ca, "authorities")
+    return Trust(access, context, trusting, authorities, tuple(warnings))
 
 
 def _renewal(certificate: Path, now_s: int) -> list[str]:

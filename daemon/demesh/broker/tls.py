@@ -115,7 +115,7 @@ class Tls:
 
     def wrap(self, data: bytes) -> bytes:
         """Records with the data, after what the handshake still had to say."""
-        if data and self._shaken:
+        if data and self._shaken and self.ended is None:
             self._session.write(data)
         return self._outgoing.read()
 
