@@ -4,6 +4,7 @@
 #   DURATION=60               how long the street runs, in seconds
 #   ONLY='ledger broker'      of `make bench`, only these groups
 #   SECONDS=120 SEED=7        of `make fuzz`: how long, and which inputs; TARGETS='walker mqtt' for some
+#   SECONDS=600               of `make flap`: how long each of its two runs takes
 #   GUIDED=1                  of `make fuzz`: let coverage lead (pip install '.[fuzz]'), not the seed
 #   PYTHON=python3.12         which Python makes the virtual environment
 
@@ -24,7 +25,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --ed
 export BROKER DURATION
 
 .DEFAULT_GOAL := help
-.PHONY: help run virtual test test-pure lint bench model diagrams seeds mutants fuzz memcheck clean
+.PHONY: help run virtual test test-pure lint bench model diagrams seeds mutants fuzz flap memcheck clean
 
 help:
 	@echo 'make run      a street of eight boards trades energy for a minute (BROKER=, DURATION=)'
@@ -38,6 +39,7 @@ help:
 	@echo 'make seeds    300 seeds of the fault campaign on consensus (SEEDS=0:300, JOBS=2)'
 	@echo 'make mutants  deliberate faults in consensus, each of which the campaign must notice'
 	@echo 'make fuzz     two minutes of inputs against all that reads bytes (SECONDS=120, TARGETS=)'
+	@echo 'make flap     four daemons over a broker that is killed every second (SECONDS=600)'
 	@echo 'make memcheck the compiled hot path under AddressSanitizer and UBSan (needs gcc)'
 	@echo 'make clean    remove what was built; runs/ stays'
 
@@ -67,6 +69,11 @@ mutants: $(VENV)/ready
 fuzz: $(VENV)/ready-dev
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED) \
 		$(if $(GUIDED),,--blind) $(TARGETS)
+
+# Beside a steady broker, and then without one.
+flap: SECONDS = 600
+flap: $(VENV)/ready-dev
+	@PYTHONPATH=tests $(BIN)/python -m cli.flap --seconds $(SECONDS)
 
 memcheck: $(VENV)/ready-dev
 	@PYTHONPATH=tests $(BIN)/python -m fuzz.memcheck

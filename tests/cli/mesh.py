@@ -138,10 +138,12 @@ class Mesh:
             board.config.write_text(text + policy)
 
     def configure(self, board: Board, url: str, extra: str = "wait_s = 2") -> None:
+        """`url`: of one broker, or of several with commas between them."""
+        title = "[[broker]]" if "," in url else "[broker]"
+        brokers = "".join(f'{title}\nurl = "{one}"\n{extra}\n' for one in url.split(","))
         board.config.write_text(
             f'[device]\nname = "{board.name}"\nclass = "meter"\ndriver = "still"\n'
-            f'[driver]\npower_w = 5\n[mesh]\ngenesis = "../genesis.cbor"\n'
-            f'[broker]\nurl = "{url}"\n{extra}\n'
+            f'[driver]\npower_w = 5\n[mesh]\ngenesis = "../genesis.cbor"\n{brokers}'
         )
 
     def environment(self) -> dict[str, str]:

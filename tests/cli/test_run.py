@@ -2,82 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import queue
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
 
-from cli.mesh import Board, Mesh
+from cli.mesh import Mesh
+from cli.street import PATIENCE_S, Street, Watcher, everybody_up
 from transport.brokers import BROKERS, BrokerProcess, free_port
-
-PATIENCE_S = 40
-
-Document = dict[str, Any]
-
-
-class Watcher:
-    """What a person with mosquitto_sub sees: every observation, by device and topic."""
-
-    def __init__(self, port: int) -> None:
-        self.seen: list[tuple[str, Document]] = []
-        self.places: list[tuple[tuple[str, str], Document]] = []
-        self.gone: list[bytes] = []
-        self._new: queue.Queue[None] = queue.Queue()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
-        self._client.on_connect = self._on_connect
-        self._client.on_message = self._on_message
-        self._client.reconnect_delay_set(1, 1)
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        self._client.publish(topic, payload, qos=1, retain=retain)
-
-    def topics(self, name: str) -> tuple[str, str]:
-        """Mesh and device as they stand in the topics of the board of that name."""
-        return next(place for place, d in self.places if d.get("name") == name)
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + PATIENCE_S
-        while not condition():
-            left = end - time.monotonic()
-            assert left > 0, f"not seen: {what}"
-            try:
-                self._new.get(timeout=min(left, 1))
-            except queue.Empty:
-                continue
-
-    def last(self, topic: str, name: str) -> Document:
-        """The last document of a topic from the board of that name."""
-        return next((d for t, d in reversed(self.seen) if t == topic and d["name"] == name), {})
-
-    def heights(self, board: Board) -> int:
-        return int(self.last("state", board.name).get("height", -1))
-
-    def _on_connect(self, client: paho.Client, *_: object) -> None:
-        client.subscribe([("demesh/1/+/obs/#", 0), ("demesh/1/+/gone/+", 0)])
-
-    def _on_message(self, _: object, __: object, message: paho.MQTTMessage) -> None:
-        levels = message.topic.split("/")
-        if levels[3] == "gone":
-            self.gone.append(message.payload)
-        else:
-            document = json.loads(message.payload)
-            self.seen.append(("/".join(levels[5:]), document))
-            self.places.append(((levels[2], levels[4]), document))
-        self._new.put(None)
 
 
 @pytest.fixture(params=BROKERS)
@@ -88,28 +22,6 @@ def broker(
     process.start()
     yield process
     process.stop()
-
-
-class Street:
-    """The boards of a mesh as processes, ended one by one."""
-
-    def __init__(self, mesh: Mesh) -> None:
-        self.mesh = mesh
-        self.running: dict[str, subprocess.Popen[str]] = {}
-
-    def start(self, *boards: Board, file_bytes_max: int | None = None) -> None:
-        for board in boards:
-            self.running[board.name] = self.mesh.start(board, file_bytes_max)
-
-    def end(self, board: Board, number: signal.Signals) -> int:
-        process = self.running.pop(board.name)
-        process.send_signal(number)
-        return process.wait(PATIENCE_S)
-
-    def kill_all(self) -> None:
-        for process in self.running.values():
-            process.kill()
-            process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -163,14 +75,6 @@ def test_a_second_daemon_on_the_same_folder_is_refused_in_one_line(
     assert done.returncode == 75
     assert done.stderr.count("\n") == 1
     assert "in use by another demesh" in done.stderr
-
-
-def everybody_up(street: Street, watcher: Watcher) -> None:
-    boards = street.mesh.boards
-    watcher.until(
-        lambda: all(len(watcher.last("state", b.name).get("up", ())) == 4 for b in boards),
-        "everybody up, for everybody",
-    )
 
 
 def test_a_mesh_trades_and_a_killed_board_comes_back_with_its_ledger_and_goes_on(

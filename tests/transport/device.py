@@ -25,7 +25,16 @@ class Device:
         self.inputs: list[Received | Linked] = []
         self.reports: list[str] = []
         numbered = [replace(link, broker=number) for number, link in enumerate(links)]
-        self.fanout = Fanout(numbered, self.inputs.append, self.reports.append, random.Random(1))
+        self._listeners: list[Callable[[Received | Linked], None]] = [self.inputs.append]
+        self.fanout = Fanout(numbered, self._deliver, self.reports.append, random.Random(1))
+
+    def listen(self, listener: Callable[[Received | Linked], None]) -> None:
+        """Tell somebody of all that is delivered from now on."""
+        self._listeners.append(listener)
+
+    def _deliver(self, item: Received | Linked) -> None:
+        for listener in self._listeners:
+            listener(item)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let the loop run until a condition holds."""

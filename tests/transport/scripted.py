@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from demesh.broker.codec import (
     Connack,
     Connect,
     Decoder,
+    Malformed,
     Packet,
     Pingreq,
     Pingresp,
@@ -56,6 +58,9 @@ class Line(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         for packet in self._decoder.feed(data):
+            if isinstance(packet, Malformed):
+                self.transport.close()
+                return
             self.packets.append(packet)
             self._answer(self, packet)
 
@@ -90,8 +95,8 @@ def old(line: Line, packet: Packet) -> None:
 class ScriptedBroker:
     """`answers` are those of the first, second ... connection; the last is that of all others."""
 
-    def __init__(self, *answers: Answer) -> None:
-        self._answers = answers or (polite,)
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
+        self._answers, self._tls = answers or (polite,), tls
         self.lines: list[Line] = []
         self.port = 0
 
@@ -107,7 +112,7 @@ class ScriptedBroker:
     async def listening(self, port: int = 0) -> AsyncIterator[None]:
         """On a loopback port, a free one unless told, while the block runs."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._connected, "127.0.0.1", port)
+        server = await loop.create_server(self._connected, "127.0.0.1", port, ssl=self._tls)
         # The kernel takes megabytes for who does not read; a deaf broker is to be felt soon.
         server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
         self.port = server.sockets[0].getsockname()[1]

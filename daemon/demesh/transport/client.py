@@ -153,7 +153,8 @@ class Connection(asyncio.BufferedProtocol):
         except TimeoutError:
             raise
         except OSError as error:
-            raise UnansweredError(reason_of(error)) from error
+            hint = "" if self._came or isinstance(error, ssl.SSLError) else self._hint()
+            raise UnansweredError(reason_of(error) + hint) from error
         if welcome.is_failure:
             raise Refused(welcome)
         if self._link.subscriptions:
@@ -168,6 +169,12 @@ class Connection(asyncio.BufferedProtocol):
                     )
         self._ready = True
         self.wake()
+
+    def _hint(self) -> str:
+        """Why a broker may hang up without a word."""
+        if self._link.tls is None:
+            return "; does it want TLS (mqtts://)?"
+        return "; does it want another client_certificate, or one at all?"
 
     async def ended(self) -> None:
         """Wait until the connection is lost, and raise why."""
@@ -371,9 +378,7 @@ async def connected(link: Link, desk: Desk, level: Level = Level.V5) -> AsyncIte
         except (ConnectionResetError, ConnectionAbortedError, BrokenPipeError) as error:
             if link.tls is None:
                 raise
-            raise ConnectionError(
-                "it hung up before TLS began; is this its port for TLS?"
-            ) from error
+            raise ConnectionError("TLS does not begin; is this its port for TLS?") from error
     try:
         await connection.start()
         yield connection

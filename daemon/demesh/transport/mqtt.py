@@ -33,9 +33,9 @@ from demesh.transport.reasons import (
 BACKOFF_FIRST_S = 0.25
 BACKOFF_MAX_S = 15.0
 
-# A broker that was there a moment ago is being started again, or its line is poor: once a second
-# costs nothing. With more, one that fails every second is met only now and then.
-BACKOFF_RECENT_S = 1.0
+# A broker that was there a moment ago is being started again, or its line is poor: three tries a
+# second cost nothing. With fewer, one that fails every second is met only now and then.
+BACKOFF_RECENT_S = 0.5
 RECENT_S = 60.0
 
 # A connection that lasts shorter is not a success: whoever cannot stay must slow down.

@@ -15,7 +15,6 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from demesh.transport.packets import Level
-from demesh.transport.sieve import PACKET_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,8 +90,7 @@ class PipedClient(Client):
             self.connect(host, port, keepalive_s)
             return
         wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's own gap
-        wishes.ReceiveMaximum = RECEIVE_MAX
-        wishes.MaximumPacketSize = PACKET_BYTES_MAX
+        wishes.ReceiveMaximum = RECEIVE_MAX  # but no size: mosquitto keeps a place for what is over
         if self._lasting:
             wishes.SessionExpiryInterval = SESSION_S
         self.connect(host, port, keepalive_s, clean_start=not self._lasting, properties=wishes)

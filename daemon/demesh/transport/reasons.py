@@ -48,7 +48,7 @@ _CERTIFICATE = {
 _ALERTS = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS there; write mqtt://, or its port for TLS",
     "RECORD_LAYER_FAILURE": "it does not speak TLS there; write mqtt://, or its port for TLS",
-    "UNEXPECTED_EOF_WHILE_READING": "it hung up before TLS began; is this its port for TLS?",
+    "UNEXPECTED_EOF_WHILE_READING": "TLS does not begin; is this its port for TLS?",
     "CERTIFICATE_REQUIRED": "it wants a certificate of this device; give client_certificate",
     "HANDSHAKE_FAILURE": "no cipher in common, or it wants a certificate of this device",
     "UNKNOWN_CA": "it does not know who signed client_certificate",
