@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 
+from demesh.brokers import Manner
 from demesh_consensus import (
     AskBlocks,
     AskVotes,
@@ -42,7 +43,7 @@ from demesh_sim.campaign.messages import (
     WantBlocks,
     WantVotes,
 )
-from demesh_sim.campaign.peer import Liar, Peer, Watcher
+from demesh_sim.campaign.peer import Carrier, Liar, Peer, Watcher
 from demesh_sim.campaign.signing import KeyedHash, Signing
 from demesh_sim.campaign.weather import MS, SECOND, Weather
 
@@ -74,6 +75,7 @@ class Arena:
         self.sequence = 0
         self.sent: list[tuple[int, Said]] = []
         self.evidence: list[Misbehaved] = []
+        self.carrier: Carrier | None = None
         self.peers = [Peer(index, self._log(index)) for index in range(len(weights))]
         self.hosts = list(self.peers)  # and the second lives of twins
         for peer in self.peers:
@@ -114,6 +116,8 @@ class Arena:
         )
         for watcher in self.watchers:
             watcher.booted(peer)
+        if self.carrier is not None:
+            self.carrier.booted(peer)
 
     def watch(self, watcher: Watcher) -> None:
         """From now on; of what was before it sees the disks."""
@@ -130,6 +134,8 @@ class Arena:
         peer.up, peer.life = False, peer.life + 1
         peer.disk.cut(self.fate)
         peer.disk.cut_ledger(self.now, self.fate)
+        if self.carrier is not None:
+            self.carrier.crashed(peer)
         for watcher in self.watchers:
             watcher.struck(f"voter {index} loses power")
 
@@ -277,17 +283,18 @@ class Arena:
                 case Broadcast(message):
                     self.publish(peer, message)
                 case PublishTip(certificate):
-                    self.publish(peer, certificate)
+                    self.publish(peer, certificate, "tip")
                 case Finalized():
                     self._finalized(peer, effect)
                 case AskVotes():
                     peer.nonce += 1
-                    self._spread(peer, WantVotes(peer.nonce))
+                    for target in self.hosts:
+                        self.send(peer, target, WantVotes(peer.nonce))
                 case AskBlocks(voter, first):
                     self._send_to(peer, voter, WantBlocks(first))
                 case StandingStill():
                     for op in peer.log.pool:
-                        self._spread(peer, Op(op))
+                        self._spread(peer, Op(op), "op")
                 case Misbehaved():
                     self.evidence.append(effect)
                     for watcher in self.watchers:
@@ -305,24 +312,32 @@ class Arena:
 
     # -- messages ---------------------------------------------------------------------------------
 
-    def publish(self, peer: Peer, message: Said) -> None:
+    def publish(self, peer: Peer, message: Said, area: str = "vote") -> None:
         """To all; a liar tells everybody something else."""
-        self.sent.append((peer.index, message))
         if peer.adversary is None:
-            self._tell(peer, message)
-            self._spread(peer, message)
+            self.tell(peer, message)
+            self._spread(peer, message, area)
             return
+        self.sent.append((peer.index, message))
         for other in self.peers:
             if other.index != peer.index:
                 for said in peer.adversary.instead(other.index, message):
                     self._tell(peer, said)
                     self._send_to(peer, other.index, said)
 
+    def tell(self, peer: Peer, message: Said) -> None:
+        """An honest peer says this."""
+        self.sent.append((peer.index, message))
+        self._tell(peer, message)
+
     def _tell(self, peer: Peer, message: Said) -> None:
         for watcher in self.watchers:
             watcher.said(peer, message)
 
-    def _spread(self, source: Peer, message: Message) -> None:
+    def _spread(self, source: Peer, message: Message, area: str) -> None:
+        if self.carrier is not None:
+            self.carrier.spread(source, message, area)
+            return
         for target in self.hosts:
             self.send(source, target, message)
 
@@ -333,19 +348,29 @@ class Arena:
 
     def send(self, source: Peer, target: Peer, message: Message) -> None:
         """Over the network, if these two know of each other."""
-        if source.index == target.index:
+        if not self.know(source, target):
             return
-        if source.audience is not None and target.index not in source.audience:
-            return
-        if target.audience is not None and source.index not in target.audience:
+        if self.carrier is not None:
+            self.carrier.send(source, target, message)
             return
         for due in self.weather.arrivals(source.index, target.index, self.now, self.random):
-            self.at(due, partial(self._arrive, source, target, message))
+            self.at(due, partial(self.arrive, source, target, message))
 
-    def _arrive(self, source: Peer, target: Peer, message: Message) -> None:
-        self.input(target, partial(self._take, source, target, message))
+    def know(self, source: Peer, target: Peer) -> bool:
+        """Is the one in the other's audience?"""
+        if source.index == target.index:
+            return False
+        if source.audience is not None and target.index not in source.audience:
+            return False
+        return target.audience is None or source.index in target.audience
 
-    def _take(self, source: Peer, peer: Peer, message: Message) -> list[Effect]:
+    def arrive(
+        self, source: Peer, target: Peer, message: Message, manner: Manner = Manner.EVERYWHERE
+    ) -> None:
+        """A message is there."""
+        self.input(target, partial(self._take, source, target, message, manner))
+
+    def _take(self, source: Peer, peer: Peer, message: Message, manner: Manner) -> list[Effect]:
         if peer.adversary is not None and _is_by(peer.index, message):
             return []  # a liar does not care what it said
         for watcher in self.watchers:
@@ -357,7 +382,8 @@ class Arena:
             case Proposal():
                 return node.receive_proposal(message, now)
             case Certificate():
-                return node.receive_certificate(message, now)
+                live, everywhere = manner is not Manner.RETAINED, manner is Manner.EVERYWHERE
+                return node.receive_certificate(message, now, live, everywhere)
             case GotVotes():
                 return self._recalled(source, peer, message)
             case GotBlocks():
@@ -423,7 +449,7 @@ class Arena:
         self.submit(op, to)
         for index in to:
             if self.peers[index].up:
-                self._spread(self.peers[index], Op(op))
+                self._spread(self.peers[index], Op(op), "op")
 
 
 def _run_from(peer: Peer, first: int) -> GotBlocks | None:

@@ -38,6 +38,7 @@ from demesh_consensus import (
 from demesh_consensus.following import Follower
 from demesh_sim.campaign.adversaries import Equivocating, Hasty, Mutating
 from demesh_sim.campaign.arena import Arena
+from demesh_sim.campaign.broker_mutants import BROKER_MUTANTS
 from demesh_sim.campaign.disk import Disk, Standing
 from demesh_sim.campaign.epoch_mutants import EPOCH_MUTANTS
 from demesh_sim.campaign.ledger import Log, State
@@ -370,4 +371,5 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("blocks not asked for", "R-CON-12", patch(catchup.Catchup, "missing", _never_ask)),
     Mutant("timers without work", "R-CON-7", patch(Simplex, "_working", _always_working)),
     *EPOCH_MUTANTS,
+    *BROKER_MUTANTS,
 )

@@ -10,6 +10,7 @@ from demesh_consensus import Effect, Epochs, Finalized, Instant, Misbehaved, Sim
 from demesh_sim.campaign.disk import Disk, Kept, Link, Standing
 from demesh_sim.campaign.ledger import Log
 from demesh_sim.campaign.messages import GotBlocks, GotVotes, Message, Said
+from demesh_sim.lies import Post
 
 
 class Liar(Protocol):
@@ -18,6 +19,18 @@ class Liar(Protocol):
     def instead(self, target: int, message: Said) -> list[Said]: ...
 
     def answer(self, message: GotVotes | GotBlocks) -> GotVotes | GotBlocks | None: ...
+
+
+class Carrier(Protocol):
+    """Takes messages to peers in place of the one medium; see `brokers`."""
+
+    def booted(self, peer: Peer) -> None: ...
+
+    def crashed(self, peer: Peer) -> None: ...
+
+    def spread(self, source: Peer, message: Message, area: str) -> None: ...
+
+    def send(self, source: Peer, target: Peer, message: Message) -> None: ...
 
 
 class Watcher:
@@ -46,6 +59,15 @@ class Watcher:
 
     def struck(self, what: str) -> None:
         """Something happened to the mesh."""
+
+    def brought(self, peer: Peer, broker: int, post: Post) -> None:
+        """A broker handed something to the peer."""
+
+    def admitted(self, peer: Peer, post: Post) -> None:
+        """The peer's border let it in."""
+
+    def missed(self, peer: Peer, voter: int) -> None:
+        """The peer believes that another is gone."""
 
 
 @dataclass(eq=False)

@@ -9,13 +9,14 @@ can have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
 from demesh_consensus import Instant
 from demesh_sim.campaign.adversaries import ADVERSARIES, WITHIN_AN_EPOCH, Adversary
 from demesh_sim.campaign.weather import MS, SECOND, Season, draw_season
+from demesh_sim.lies import LIES, Lie
 
 # Every eighth seed signs with real keys.
 ED25519_EVERY = 8
@@ -32,6 +33,9 @@ _WEIGHTS = (
 )
 _LARGE = (1,) * 31
 LARGE_EVERY = 40
+
+# With two brokers everything comes twice, and takes as long to simulate.
+LYING_TROUBLE_S = 30
 
 # After the weather has cleared, changes go on for this long.
 CALM_S = 20
@@ -65,6 +69,7 @@ class Plan:
     changes: bool = False  # of the voters, and of keys that were given up
     waves: tuple[Wave, ...] = ()
     hand_over_crashes_pct: int = 0
+    lies: tuple[type[Lie], ...] = ()  # of one of two brokers; without, there is one medium
 
     @property
     def faulty(self) -> frozenset[int]:
@@ -84,13 +89,14 @@ class Plan:
             f"{list(self.dead)}; {'hot, ' if season.hot else ''}{season.trouble_s} s, "
             f"loss {season.loss}, duplicates {season.duplicates}, delay {season.delay_ms} ms, "
             f"sync {season.sync_ms} ms, {'Ed25519' if self.ed25519 else 'keyed hash'}; "
+            f"{'one of two brokers lies; ' if self.lies else ''}"
             f"changes (voter, weight): {waves}; crashes at {self.hand_over_crashes_pct} % of "
             "hand-overs"
         )
 
 
-Kind = type[Adversary] | Literal["broken disks"]
-"""A way to be faulty."""
+Kind = type[Adversary] | type[Lie] | Literal["broken disks"]
+"""A way to be faulty, of voters or of a broker."""
 
 
 def changing(seed: int) -> bool:
@@ -98,8 +104,19 @@ def changing(seed: int) -> bool:
     return seed % 5 in (1, 2) or seed % (2 * LARGE_EVERY) == LARGE_EVERY - 1
 
 
+def lying(seed: int) -> bool:
+    """Are there two brokers in this seed, of which one lies? None of the seeds kept before."""
+    return seed % 11 in (1, 4, 7)
+
+
 def plan(seed: int, only: Kind | None = None) -> Plan:
     """What the seed means; with `only` all who may be faulty are so in this way."""
+    if isinstance(only, type) and issubclass(only, Lie):
+        return replace(_plan(seed, None), lies=(only,))
+    return replace(_plan(seed, only), lies=LIES if lying(seed) else ())
+
+
+def _plan(seed: int, only: type[Adversary] | Literal["broken disks"] | None) -> Plan:
     dice = Random(f"{seed}/plan")
     changes, large = changing(seed), seed % LARGE_EVERY == LARGE_EVERY - 1
     weights: tuple[int, ...] = _LARGE if large else dice.choice(_WEIGHTS)
@@ -129,6 +146,8 @@ def plan(seed: int, only: Kind | None = None) -> Plan:
     season = draw_season(dice)
     if large:
         season = Season(8, season.loss / 4, 0.0, (1, 40), (1, 5), 1500, False)
+    if lying(seed):
+        season = replace(season, trouble_s=min(season.trouble_s, LYING_TROUBLE_S))
     ops = 4 if large else season.trouble_s * dice.choice((1, 2, 4)) // 2
     real = seed % ED25519_EVERY == 0
     if not changes:

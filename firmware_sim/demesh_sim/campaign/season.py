@@ -19,6 +19,7 @@ from random import Random
 from demesh_consensus import Instant
 from demesh_sim.campaign.adversaries import Silent, corrupt
 from demesh_sim.campaign.arena import Arena
+from demesh_sim.campaign.brokers import Couriers, Exchange
 from demesh_sim.campaign.checkers import Checkers
 from demesh_sim.campaign.conduct import Conduct
 from demesh_sim.campaign.history import Violation
@@ -27,6 +28,7 @@ from demesh_sim.campaign.peer import Peer, Watcher
 from demesh_sim.campaign.plan import Kind, plan
 from demesh_sim.campaign.signing import Ed25519, KeyedHash
 from demesh_sim.campaign.weather import JUMP_S_MAX, MS, SECOND, Fault, Strike, strikes
+from demesh_sim.lies import Lie, LyingBroker
 
 # Views at the cap of D (8 s) take 3 D; the next honest leader comes after at most f that are not,
 # and who was cut off repeats itself every 11 Ts = 23 s at the latest. See docs/campaign.md.
@@ -35,6 +37,9 @@ HEALED_S = 240
 # Beacons come at Ts x 2^k: after a minute of rest some four steps are left in ten minutes.
 REST_S, SILENCE_S = 60, 600
 BEACONS_MAX = 16
+
+# After this those who decided something have said all that they say by themselves.
+ENCORE_S = 10
 
 # The longest of 300 seasons took 56,000.
 EVENTS_MAX = 200_000
@@ -75,10 +80,13 @@ class Run:
         self.arena = Arena(
             self.plan.weights, seed, Ed25519(seed) if self.plan.ed25519 else KeyedHash()
         )
+        self.liar: LyingBroker | None = None
         liars = frozenset(index for index, _ in self.plan.liars)
         lossy = frozenset(self.plan.lossy)
         for index, cls in self.plan.liars:
             corrupt(self.arena.peers[index], self.arena, cls, seed)
+        if self.plan.lies:
+            self._two_brokers(self.plan.lies)
         for watcher in watchers:
             self.arena.watch(watcher)
         self.checkers = Checkers(self.arena, liars | lossy)
@@ -95,6 +103,14 @@ class Run:
         self.recovery_ms: int | None = None
         self._cuts: dict[int, tuple[frozenset[int], bool]] = {}
         self._parted = 0
+
+    def _two_brokers(self, ways: tuple[type[Lie], ...]) -> None:
+        """An honest broker, and one that lies in these ways."""
+        clients = tuple(str(peer.index) for peer in self.arena.peers)
+        self.liar = LyingBroker(Random(f"{self.seed}/broker"), clients, lambda: b"", ways)
+        minds = None, self.liar
+        exchange = Exchange(self.arena, minds if self.seed % 2 else minds[::-1])
+        self.arena.watch(Couriers(exchange, len(minds), self.arena))
 
     def run(self) -> Outcome:
         """The whole of it; a violation is part of the outcome."""
@@ -264,6 +280,31 @@ class Run:
             self._until(waiting, self._done, "not all ops at")
         self._until(waiting, self._votes, "no vote in the last epoch of")
         self.owners.closed = True
+        if self.liar is not None:
+            self._encore(waiting)
+
+    def _encore(self, waiting: list[Peer]) -> None:
+        """Somebody misses the last decision, is there again, and must hear of it from a calm mesh.
+
+        It was not switched off, so it asks nobody; and nobody has anything else to say.
+        """
+        arena, roll = self.arena, self.checkers.roll
+        seated = {p.index: roll.weights[p.index] if self._seated(p) else 0 for p in waiting}
+        spare = sum(seated.values()) - 2 * sum(roll.weights) // 3 - 1
+        missing = [peer for peer in waiting if seated[peer.index] <= spare]
+        if not missing:
+            return
+        victim = Random(f"{self.seed}/encore").choice(missing)
+        others = [peer for peer in waiting if peer is not victim]
+        arena.weather.cut = self._cut
+        self._cuts[0] = frozenset((victim.index,)), True
+        self.owners.asked[b"encore"], self.owners.asked_at = None, arena.now
+        arena.offer(b"encore", (others[0].index,))
+        self._until(others, self._done, "not all ops at")
+        self._run(arena.now + ENCORE_S * SECOND)
+        arena.weather.clear()
+        self.owners.asked_at = arena.now
+        self._until(waiting, self._done, "nobody tells")
 
     def _until(self, peers: list[Peer], holds: Callable[[Peer], bool], otherwise: str) -> None:
         arena, owners = self.arena, self.owners
@@ -299,6 +340,8 @@ class Run:
         for peer in arena.hosts:
             if peer.adversary is not None:
                 peer.adversary = Silent(arena, peer.index, arena.fate)
+        if self.liar is not None:
+            self.liar.honest = True
         liars = [index for index, _ in self.plan.liars]
         until = arena.now + HEALED_S * SECOND  # a notarized tail may still need its finalization
         while True:
