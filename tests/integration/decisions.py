@@ -8,7 +8,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from cli.mesh import Board, Mesh
-from cli.test_run import Street, Watcher
+from cli.street import Street, Watcher
 from demesh.storage.keys import load_key
 from demesh.wire import identity
 from demesh.wire.topics import VIEWER

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.mesh import Board, Mesh
-from cli.test_run import Street
+from cli.street import Street
 from demesh.wire import identity
 from integration.callers import Answer, calling, listening, spoken_by
 from integration.decisions import Viewer, check_decisions, connect, login_of

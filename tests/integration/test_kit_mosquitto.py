@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.mesh import Mesh
-from cli.test_run import Street
+from cli.street import Street
 from demesh.wire import identity
 from integration.callers import (
     SPOOFS,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cli.mesh import Board, Mesh
-from cli.test_run import Street
+from cli.street import Street
 from demesh.wire import identity
 from demesh.wire.topics import VIEWER
 from integration.callers import (
