@@ -115,6 +115,7 @@ class Connection(asyncio.BufferedProtocol):
         self._under_way: dict[int, tuple[Parcel, int]] = {}
         self._packet_id = 1  # the subscription's, which is answered before the next one is used
         self._packet_bytes_max: int | None = None
+        self._keeps = True  # retained messages
         self._patience = Patience(link.keepalive_s, self._loop.time())
         self._open, self._ready, self._scheduled = True, False, False
         self._came = b""  # by the last recv
@@ -157,6 +158,8 @@ class Connection(asyncio.BufferedProtocol):
             raise UnansweredError(reason_of(error) + hint) from error
         if welcome.is_failure:
             raise Refused(welcome)
+        if self._link.least_qos and not self._keeps:
+            raise ConnectionError("the broker keeps no retained messages; a mesh needs them")
         if self._link.subscriptions:
             self._paho.listen(self._link.subscriptions)
             granted = await self._answer()
@@ -247,8 +250,7 @@ class Connection(asyncio.BufferedProtocol):
         self._patience.keepalive_s = given("ServerKeepAlive") or self._link.keepalive_s
         self._outbox.window = min(WINDOW, given("ReceiveMaximum", WINDOW))
         self._packet_bytes_max = given("MaximumPacketSize")
-        if self._link.least_qos and not given("RetainAvailable", True):
-            raise ConnectionError("the broker keeps no retained messages; a mesh needs them")
+        self._keeps = bool(given("RetainAvailable", True))
         self._answers.put_nowait([reason])
 
     def _dismissed(self, reason: ReasonCode, by_broker: bool) -> None:

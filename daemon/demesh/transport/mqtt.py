@@ -38,6 +38,10 @@ BACKOFF_MAX_S = 15.0
 BACKOFF_RECENT_S = 0.5
 RECENT_S = 60.0
 
+# One that was there all the time may have thrown us out for another with our client id, as not all
+# of them say: two such daemons must not keep it busy.
+BACKOFF_THROWN_OUT_S = 2.0
+
 # A connection that lasts shorter is not a success: whoever cannot stay must slow down.
 STEADY_S = 10.0
 
@@ -122,15 +126,17 @@ class MqttTransport:
         clock = asyncio.get_running_loop().time
         started = clock()
         while not self._stopping:
-            begun, steady = clock(), False
+            begun, taken_over = clock(), False
             try:
                 await self._attempt()
             except OSError as error:
                 self._complain(error, patient, clock() - started)
-                steady = not isinstance(error, TakenOverError)
+                taken_over = isinstance(error, TakenOverError)
             finally:
                 was_up = self._down()
-            if was_up and steady:
+            if not was_up:
+                self._backoff.failed()
+            elif not taken_over:
                 self._backoff.ended(clock(), clock() - begun)
             await asyncio.sleep(self._backoff.pause_s(clock()))
 
@@ -198,17 +204,23 @@ class Backoff:
         self._random = randomness
         self._next_s = BACKOFF_FIRST_S
         self._up_at = -RECENT_S
+        self._failed = False  # since it was last up
+
+    def failed(self) -> None:
+        """There was no connection: it is away."""
+        self._failed = True
 
     def ended(self, now: float, lasted_s: float) -> None:
         """A connection ended that had been up."""
-        self._up_at = now
-        if lasted_s > STEADY_S:
+        if lasted_s > STEADY_S or self._failed:
             self._next_s = BACKOFF_FIRST_S
+        self._up_at, self._failed = now, False
 
     def pause_s(self, now: float) -> float:
         """The next pause; each is twice as long as the one before, up to a bound."""
-        recent = now < self._up_at + RECENT_S
-        most = BACKOFF_RECENT_S if recent else BACKOFF_MAX_S
+        most = BACKOFF_MAX_S
+        if now < self._up_at + RECENT_S:
+            most = BACKOFF_RECENT_S if self._failed else BACKOFF_THROWN_OUT_S
         pause_s = min(self._next_s, most)
         self._next_s = min(2 * self._next_s, BACKOFF_MAX_S)
         return pause_s * self._random.uniform(0.5, 1.0)
