@@ -22,9 +22,11 @@ from demesh.broker.codec import (
     encode,
 )
 from demesh.broker.limits import Limits, Reason
-from demesh.broker.server import Server
+from demesh.broker.notices import Notices
+from demesh.broker.server import Server, origin_of
 from demesh.broker.settings import Endpoint
 from demesh.errors import TemporaryError
+from demesh.ports import SECOND
 
 
 async def test_a_port_in_use_is_one_clear_line() -> None:
@@ -64,6 +66,30 @@ async def test_what_was_sent_before_the_stop_still_arrives() -> None:
     for n in range(1, 100):
         await client.expect(Publish("t", b"%d" % n))
     await client.closed()
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        ("127.0.0.1", ""),
+        ("::1", ""),
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("", ""),
+    ],
+)
+def test_an_address_has_an_account_but_not_this_machine(address: str, origin: str) -> None:
+    assert origin_of(address) == origin
+
+
+def test_of_each_kind_one_line_a_minute_is_said_and_the_next_counts_the_others() -> None:
+    notices = Notices()
+    assert notices.line("a", "one", 0) == "one"
+    assert notices.line("b", "other", 1) == "other"
+    assert [notices.line("a", "more", now * SECOND) for now in (0, 30, 59)] == [None] * 3
+    assert notices.line("a", "two", 60 * SECOND) == "two (and 3 more before)"
+    assert notices.line("a", "three", 120 * SECOND) == "three"
 
 
 async def test_connections_have_no_delay() -> None:

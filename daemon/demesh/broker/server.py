@@ -197,7 +197,7 @@ class Server:
         self._last_conn += 1
         peer.conn = self._last_conn
         self._peers[peer.conn] = peer
-        origin = _origin(peer.address)
+        origin = origin_of(peer.address)
         self._carry_out(self._broker.connected(peer.conn, time.monotonic_ns(), origin))
         self._set_timer()
 
@@ -364,7 +364,7 @@ class Server:
         self._set_timer()
 
 
-def _origin(address: str) -> str:
+def origin_of(address: str) -> str:
     """Whose account a connection uses: its address, of IPv6 the network that one site has.
 
     None ("") on this machine itself: a street may run here, and no board is to pay for another.

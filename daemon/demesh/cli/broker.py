@@ -20,7 +20,7 @@ FILES = ("passwords", "acl", "data", "certificate", "key", "client_ca")
 FILE_CHARS_MAX = 4096
 
 # Limits that may be 0: then there is none of it.
-MAY_BE_ZERO = frozenset({"sys_s", "keep_alive_s_max"})
+MAY_BE_ZERO = frozenset({"sys_s"})
 LIMIT_MAX = 2**31 - 1
 
 
