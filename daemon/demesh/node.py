@@ -279,7 +279,7 @@ class Node:
         if member.id == self.me.id:
             return self._own_op(frame, now)  # it may be what my owner's tools say in my name
         effects: list[Effect] = []
-        if manner is not Manner.RETAINED and self.presence.heard(member.id, broker):
+        if manner is not Manner.RETAINED and self.presence.heard(member.id, broker, now):
             effects += self._report.came(member) + self._offered(member.id, now)
         if view.kind >= FIRST_SIGNAL:
             boot, seq = self._validator.window(view.sender) or (view.boot, view.seq)
@@ -294,7 +294,7 @@ class Node:
             if view.kind is Kind.OP:
                 return effects + self._op(frame, manner, now)
             if view.kind is Kind.CARD:
-                return effects + self._card(view, now)
+                return effects + self._card(view, manner, now)
             message: Any = decode(MESSAGE_OF_KIND[view.kind], view.payload)
         except Malformed:
             return effects + self._reject(Reject.PAYLOAD)
@@ -356,17 +356,20 @@ class Node:
         self.voting.losing(now)
         self._portrait.flooded(now)
 
-    def _card(self, view: View, now: Instant) -> list[Effect]:
+    def _card(self, view: View, manner: Manner, now: Instant) -> list[Effect]:
         card = decode(Card, view.payload)
         member = self.directory.member(view.sender)
         if member is None or identity.device_id(card.certificate.device_key) != member.id:
             return self._reject(Reject.INVALID)
+        known = self._cards.of(member.id)
         news = self._cards.take(member.id, card)
         if isinstance(news, Reject):
             return self._reject(news)
         if not news:
             return []
         self.presence.booted(member.id, card.boot)
+        if manner is not Manner.RETAINED and (known is None or known.boot < card.boot):
+            self._portrait.met(now)
         return self._offered(member.id, now)
 
     def _offered(self, device: bytes, now: Instant) -> list[Effect]:
@@ -424,7 +427,7 @@ class Node:
                     if isinstance(body, OpenChannel) and result.final:
                         effects += self._acts(self.metering.open_failed(body.agreement, now), now)
                 case consensus.StandingStill(since_ns):
-                    effects += self._report.standing_still(since_ns)
+                    effects += self._report.standing_still(since_ns, now)
                 case Accused(device, proof):
                     effects += self._report.misbehaved(device, proof.first, proof.second)
                 case consensus.Quarantined(vote):

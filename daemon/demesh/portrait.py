@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from demesh.membership.directory import Directory
-from demesh.ports import SECOND, Instant, Publish
+from demesh.ports import MILLISECOND, SECOND, Instant, Publish
 from demesh.wire.messages import Card, Offer
 from demesh.wire.signer import Signer
 
@@ -17,6 +17,11 @@ from demesh.wire.signer import Signer
 # Then ever more seldom, up to 64 minutes: an idle mesh is silent.
 AGAIN_AFTER = 60 * SECOND
 AGAIN_STEPS_MAX = 6
+
+# Who sells something says so to whoever comes, if not all at once: in a mesh of 1,000 sellers 10 a
+# second. Those who come within the rest meet it together.
+GREETINGS_APART = 100 * MILLISECOND
+GREETINGS_EVERY = 10 * SECOND
 
 # After a second of flood: once it is over, and not all devices in one instant.
 CALM_AFTER = 2 * SECOND
@@ -39,7 +44,8 @@ class Portrait:
         self._frame = b""
         self._step = 0
         self._again_at: Instant | None = None
-        self._calm_at: Instant | None = None  # of a flood in which the card may have been lost
+        self._soon_at: Instant | None = None  # for whoever may not have it
+        self._said_at: Instant | None = None
 
     @property
     def shown(self) -> bool:
@@ -69,7 +75,14 @@ class Portrait:
 
     def flooded(self, now: Instant) -> None:
         """In this second messages were lost."""
-        self._calm_at = now + CALM_AFTER + self._jitter(CALM_AFTER)
+        self._soon_at = now + CALM_AFTER + self._jitter(CALM_AFTER)
+
+    def met(self, now: Instant) -> None:
+        """A device has just come; not every broker gives it what it had retained."""
+        if self._soon_at is None and self._said_at is not None and self._offers():
+            rested = max(now, self._said_at + GREETINGS_EVERY)
+            spread = len(self._directory.members) * GREETINGS_APART
+            self._soon_at = rested + GREETINGS_APART + self._jitter(spread)
 
     def tick(self, now: Instant) -> list[Publish]:
         """Say it again if it is time."""
@@ -83,13 +96,13 @@ class Portrait:
         """When `tick` is needed next."""
         if not self._frame:
             return None
-        return min((at for at in (self._again_at, self._calm_at) if at is not None), default=None)
+        return min((at for at in (self._again_at, self._soon_at) if at is not None), default=None)
 
     def _say(self, broker: int | None, now: Instant) -> Publish:
         if broker is None:
             wait = AGAIN_AFTER << self._step
             self._again_at = now + wait + self._jitter(wait // 2)
-            self._calm_at = None
+            self._soon_at, self._said_at = None, now
         return Publish(self._topic, self._frame, retain=True, broker=broker)
 
     def _now(self) -> object:

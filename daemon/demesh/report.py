@@ -27,6 +27,9 @@ STATE_EVERY = SECOND
 # Views whose proposal time is remembered: those in flight, and some that never become final.
 _PROPOSED_MAX = 64
 
+# At a standstill everybody repeats itself within some seconds: who does not is not there.
+HEARD_WITHIN = 10 * SECOND
+
 _REPLACE = "this vote key votes no more; replace it with demesh member renew-vote-key"
 
 _MEASURED = ("power_w", "demand_w", "supply_w", "stored_wh")
@@ -181,7 +184,7 @@ class Report:
         """A device's connection ended."""
         return [_line(f"{member.name} of {member.owner_name} is gone")]
 
-    def standing_still(self, since_ns: int) -> list[Effect]:
+    def standing_still(self, since_ns: int, now: Instant) -> list[Effect]:
         """Work waits and nothing is decided: told after a second, and when it is twice as long."""
         if since_ns < self._still_told:
             self._still_told = 0
@@ -191,7 +194,18 @@ class Report:
         voters, have = self._voting.core.voters, self._have()
         if have < voters.quorum:
             return [_line(self._no_quorum(have))]
-        return [_line(f"no decision for {since_ns // SECOND} s: repeating what is known")]
+        # Who is cut off behind a bridge is not reported gone by anybody.
+        since = now - max(since_ns, HEARD_WITHIN)
+        me = self._directory.me.id
+        heard = [m for m in self._directory.voters if m.id == me or self._hears(m, since)]
+        weight = sum(m.weight for m in heard)
+        told = f"no decision for {since_ns // SECOND} s: "
+        if weight < voters.quorum:
+            return [_line(f"{told}heard {weight} of {voters.total} lately, need {voters.quorum}")]
+        return [_line(f"{told}repeating what is known")]
+
+    def _hears(self, member: Member, since: Instant) -> bool:
+        return not self._presence.silent_since(member.id, since)
 
     def failed(self, body: OpBody, result: Result) -> list[Effect]:
         """The ledger refused an op of mine; a claim that others made first is no news.

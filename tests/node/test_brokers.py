@@ -8,10 +8,20 @@ from dataclasses import replace
 import pytest
 
 from demesh.brokers import COPIES_FOR, COPIES_MAX, Brokers
+from demesh.config import SellPolicy
 from demesh.membership.presence import Presence
 from demesh.node import Node
 from demesh.portrait import AGAIN_AFTER, AGAIN_STEPS_MAX
-from demesh.ports import SECOND, Effect, Fetch, Linked, Publish, Received
+from demesh.ports import (
+    SECOND,
+    Effect,
+    Fetch,
+    Linked,
+    Measured,
+    Measurement,
+    Publish,
+    Received,
+)
 from demesh.wire import statements
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import Accept, Card, Offer, Tariff, Tier, Transfer, Want
@@ -21,6 +31,7 @@ from node.hostile import Street
 from node.test_node import BARE, BEGINS_S, RULES, clear, node_of, pen_of, published, sealed, topic
 
 GOOD, BAD = 0, 1
+SELL = SellPolicy(240_000, power_w_max=3_000, units_max=6_000)
 LATE = 2 * COPIES_FOR + 1
 
 
@@ -301,6 +312,29 @@ def test_a_card_that_a_flood_may_have_swallowed_is_said_again_after_it() -> None
         assert not _cards(node.tick(second * SECOND))
     assert len(_cards(node.tick(10 * SECOND))) == 1
     assert not _cards(node.tick(20 * SECOND))
+
+
+def test_who_sells_something_says_so_once_to_those_who_come() -> None:
+    seller = node_of(0, sell=SELL)
+    seller.start(0)
+    seller.handle(Linked(GOOD, True), 0)
+    seller.handle(Measured(Measurement(-3000, supply_w=3000)), 0)
+    idle = node_of(0)
+    idle.start(0)
+    idle.handle(Linked(GOOD, True), 0)
+    said: dict[str, list[int]] = {"seller": [], "idle": []}
+    for name, node in (("seller", seller), ("idle", idle)):
+        for boot, retained in ((1, True), (2, False), (2, True)):
+            card = replace(_card(1), boot=boot)
+            node.handle(
+                Received(topic(1, "card"), pen_of(1).seal(card), retained), 20 * SECOND + boot
+            )
+        node.handle(Received(topic(2, "card"), pen_of(2).seal(_card(2))), 20 * SECOND + 3)
+        for tenth in range(201, 400):
+            now = tenth * SECOND // 10
+            said[name] += [tenth for _ in _cards(node.tick(now))]
+    assert len(said["seller"]) == 1 and said["seller"][0] <= 206
+    assert said["idle"] == []
 
 
 # -- R-WIRE-13 on several brokers -----------------------------------------------------------------

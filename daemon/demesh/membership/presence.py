@@ -7,6 +7,8 @@ itself afterwards, on whichever broker, counts more (R-BRK-2).
 
 from __future__ import annotations
 
+from demesh.ports import Instant
+
 
 class Presence:
     """Up or down, per device, as last heard. Brokers are numbers, a set of them a bit mask."""
@@ -14,10 +16,12 @@ class Presence:
     def __init__(self) -> None:
         self._up: dict[bytes, bool] = {}
         self._boot: dict[bytes, int] = {}
+        self._heard_at: dict[bytes, Instant] = {}
         self._gone: dict[bytes, int] = {}  # the brokers that said so, and brought nothing since
 
-    def heard(self, device: bytes, broker: int = 0) -> bool:
+    def heard(self, device: bytes, broker: int = 0, now: Instant = 0) -> bool:
         """The device said something itself, now; True if that is news."""
+        self._heard_at[device] = now
         self.brought(device, broker)
         news = not self._up.get(device, False)
         self._up[device] = True
@@ -53,6 +57,10 @@ class Presence:
     def is_up(self, device: bytes) -> bool:
         """Heard, and not gone since."""
         return self._up.get(device, False)
+
+    def silent_since(self, device: bytes, since: Instant) -> bool:
+        """Has it said nothing, that came here, since then?"""
+        return self._heard_at.get(device, since - 1) < since
 
     def _leaves(self, device: bytes, links: int) -> bool:
         said = self._gone[device]
