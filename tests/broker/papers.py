@@ -43,7 +43,7 @@ class Papers:
         """A certificate for `name`, and its key; a negative number of days has passed."""
         paper, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
         request, wanted = self.folder / f"{name}.csr", self.folder / f"{name}.ext"
-        wanted.write_text(f"{extension}\n")
+        wanted.write_text(f"authorityKeyIdentifier=keyid\n{extension}\n")
         _openssl(
             *("req", *NEW_KEY),
             *("-subj", f"/CN={name}", "-keyout", key, "-out", request),

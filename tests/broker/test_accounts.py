@@ -330,6 +330,9 @@ def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
         assert before.read() == b"one"
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"two", 0o640)
     assert [entry.name for entry in tmp_path.iterdir()] == ["f"]
+    (tmp_path / "link").symlink_to(path)
+    files.replace(tmp_path / "link", b"three")
+    assert (path.read_bytes(), (tmp_path / "link").is_symlink()) == (b"three", True)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o602, 0o601])

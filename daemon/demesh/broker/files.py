@@ -51,6 +51,7 @@ def replace(path: Path, content: bytes) -> None:
 
     Raises OSError.
     """
+    path = path.resolve()  # the file that a link leads to, not the link
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -40,6 +40,7 @@ class Peer(asyncio.Protocol):
     __slots__ = (
         "_held",
         "_host",
+        "_linger",
         "_tls",
         "_web",
         "certified",
@@ -66,6 +67,7 @@ class Peer(asyncio.Protocol):
             layer for layer in (self._tls, self._web) if layer is not None
         )
         self._held = b""
+        self._linger: asyncio.TimerHandle | None = None
         self.conn = 0
         self.certified = False  # the machine was told the name in its certificate, if any
         self.decoder = Decoder(packet_bytes_max)
@@ -137,7 +139,7 @@ class Peer(asyncio.Protocol):
         if self.layers:
             self.transport.write(farewells(self.layers))
         self.transport.close()
-        asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
+        self._linger = asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -148,4 +150,6 @@ class Peer(asyncio.Protocol):
         self._host.arrived(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._linger is not None:  # it would keep all this in memory
+            self._linger.cancel()
         self._host.lost(self)
