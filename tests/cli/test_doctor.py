@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from cli.mesh import Mesh
+from cli.street import Street
 from demesh.cli.facts import Certificate, Facts, Patient, Rights, Stage
 from demesh.cli.verdicts import Grade, clock, crossing, verdicts
 from integration.certificates import Authority
-from integration.decisions import connect, login_of
+from integration.decisions import Viewer, check_decisions, connect, login_of
 from integration.kit import Mosquitto, passwords_for
 from transport.brokers import PROGRAM, BrokerProcess, embedded, free_port
 
@@ -69,9 +70,9 @@ CASES: list[tuple[Facts, str, Grade, str]] = [
         replace(GOOD, certificate=Certificate("TLSv1.3", "broker", "a home's CA", 13)),
         "tls", Grade.WARNING, "have a home's CA renew it",
     ),
-    (replace(GOOD, username=None), "login", Grade.WARNING, "allow_anonymous false"),
+    (replace(GOOD, username=None, anonymous=True), "login", Grade.WARNING, "allow_anonymous false"),
     (
-        replace(RABBIT, username=None),
+        replace(RABBIT, anonymous=True),
         "login", Grade.WARNING, "rabbitmq.conf: mqtt.allow_anonymous = false",
     ),
     (replace(GOOD, welcome={"MaximumQoS": 0}), "limits", Grade.WRONG, ""),
@@ -164,6 +165,11 @@ def test_a_clock_that_is_behind_the_mesh_is_told_and_one_that_is_ahead_is_not() 
     assert clock(replace(PATIENT, behind_s=-100_000_000)).grade is Grade.OK
 
 
+def test_who_comes_by_a_certificate_is_not_told_that_everybody_may_come() -> None:
+    certified = replace(GOOD, username=None, certified=True)
+    assert all(one.grade is Grade.OK for one in verdicts(certified, PATIENT))
+
+
 def test_two_urls_of_one_broker_are_told_apart_from_two_brokers() -> None:
     assert crossing("mqtt://a:1", "mqtt://b:1").grade is Grade.WARNING
 
@@ -233,6 +239,56 @@ def test_the_kits_mosquitto_is_as_it_should_be(kit: Mosquitto, doctor: Doctor) -
     assert done.stdout.startswith(f"mqtt://127.0.0.1:{kit.port}\n")
     assert ("ok", "queue", "1500 messages are kept for a device that is away") in lines(done.stdout)
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_a_device_with_a_certificate_needs_no_password(
+    mesh: Mesh, kit: Mosquitto, doctor: Doctor, tmp_path: Path
+) -> None:
+    authority, port, board = Authority(tmp_path / "ca"), free_port(), mesh.boards[0]
+    drop_in = "mosquitto/demesh-certificates.conf"
+    kit.drop_in(drop_in, {"listener 8884": f"listener {port} 127.0.0.1"})
+    certificate, key = authority.issue("broker", "server", host="DNS:localhost")
+    shutil.copy(certificate, kit.folder / "server.crt")
+    shutil.copy(key, kit.folder / "server.key")
+    shutil.copy(authority.certificate, kit.folder / "devices-ca.crt")
+    certificate, key = authority.issue(login_of(board), "device")
+    key.chmod(0o600)
+    mesh.configure(
+        board, f"mqtts://localhost:{port}",
+        f'ca_file = "{authority.certificate}"\nclient_certificate = "{certificate}"\n'
+        f'client_key = "{key}"',
+    )  # fmt: skip
+    kit.process.start()
+    done = doctor()
+    assert done.returncode == 0
+    assert graded(done.stdout, "warning") == graded(done.stdout, "wrong") == []
+
+
+def test_a_mesh_at_work_notices_nothing_of_the_doctor(
+    mesh: Mesh, doctor: Doctor, tmp_path: Path
+) -> None:
+    broker = Mosquitto(tmp_path / "mosquitto", passwords_for(map(login_of, mesh.boards)))
+    for board in mesh.boards:
+        connect(mesh, board, broker.door)
+    mesh.trade(mesh.boards[0], mesh.boards[1])
+    broker.process.start()
+    viewer, street = Viewer(broker.door), Street(mesh)
+    try:
+        street.start(*mesh.boards)
+        check_decisions(street, viewer)
+        since = len(viewer.seen)
+        done = doctor()
+        check_decisions(street, viewer)
+        states = [document for topic, document in viewer.seen[since:] if topic == "state"]
+    finally:
+        street.kill_all()
+        viewer.close()
+        broker.process.stop()
+    assert done.returncode == 0
+    assert graded(done.stdout, "warning") == []
+    assert ("ok", "retained", "8 of this mesh, at most 8 are expected") in lines(done.stdout)
+    assert not any(state["flooded"] for state in states)
+    assert not any({"TOPIC", "SHAPE", "MESH"} & state["rejects"].keys() for state in states)
 
 
 def test_a_mosquitto_that_is_merely_open_works_and_has_three_lines_to_change(

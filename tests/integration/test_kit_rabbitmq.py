@@ -170,3 +170,13 @@ def test_four_daemons_decide_and_trade_and_one_that_comes_later_catches_up(
     viewer.until(lambda: viewer.heights(buyer) >= 5, "height 5")
     boards.start(late)
     check_decisions(boards, viewer)
+
+
+def test_the_doctor_finds_it_good_but_for_what_is_retained(
+    street: tuple[Street, Viewer],
+) -> None:
+    mesh = street[0].mesh
+    done = mesh.demesh("doctor", "brokers", "--config", str(mesh.boards[0].config))
+    assert (done.returncode, done.stderr) == (0, "")
+    bad = [line for line in done.stdout.splitlines() if line[2:10].strip() not in ("ok", "")]
+    assert [line.split()[:2] for line in bad[1:-1]] == [["warning", "retained"]]

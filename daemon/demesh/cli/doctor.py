@@ -47,9 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     patient = _patient(mesh, device)
     found: list[Finding] = []
     up: list[tuple[Link, int]] = []
-    for link in links(path.parent, mesh.config, identity.text(device.id)):
+    ways = links(path.parent, mesh.config, identity.text(device.id))
+    for link, broker in zip(ways, mesh.config.brokers, strict=True):
         print(link.url, flush=True)  # it takes some ten seconds until the rest is known
-        facts = examine(link, device)
+        certified = bool(broker.client_certificate or broker.psk_identity)
+        facts = examine(link, device, certified=certified)
         found += _show(verdicts(facts, patient))
         if facts.failed is None:
             up.append((link, facts.level))

@@ -53,6 +53,8 @@ class Facts:
 
     url: str
     username: str | None = None
+    certified: bool = False  # TLS says who this device is: by its certificate or a shared key
+    anonymous: bool = False  # somebody without a login is let in as well
     addresses: tuple[str, ...] = ()
     failed: Stage | None = None
     failure: str = ""

@@ -80,7 +80,7 @@ _CHANGES: dict[str, dict[Make, str]] = {
     },
     "packets": {
         Make.MOSQUITTO: "mosquitto.conf: max_packet_size 131072",
-        Make.EMBEDDED: "the broker's packet_bytes_max: 262144",
+        Make.EMBEDDED: "broker.toml: [limits] packet_bytes_max = 262144",
     },
     "retained": {Make.MOSQUITTO: "mosquitto.conf: retain_available true"},
     "window": {
@@ -93,7 +93,7 @@ _CHANGES: dict[str, dict[Make, str]] = {
     },
     "queue": {
         Make.MOSQUITTO: "mosquitto.conf: max_queued_messages 10000",
-        Make.EMBEDDED: "the broker's queued_max: 4096",
+        Make.EMBEDDED: "broker.toml: [limits] queued_max = 4096",
         Make.RABBITMQ: "the policy for ^mqtt-subscription-: configs/brokers/rabbitmq/demesh.json",
     },
     "sessions": {
@@ -149,9 +149,10 @@ def _good(stage: Stage, facts: Facts) -> str:
         if shown is None:
             return "by a shared key" if facts.tls else ""
         return f"{shown.version}; {shown.subject}, vouched for by {shown.issuer}"
+    who = facts.username or ("the name in its certificate" if facts.certified else "nobody")
     level = "MQTT 5" if facts.level == 5 else "MQTT 3.1.1 (the broker does not speak 5)"
     said = f", {facts.version}" if facts.version else ""
-    return f"as {facts.username or 'nobody'}; {level}{said}"
+    return f"as {who}; {level}{said}"
 
 
 def _mend(facts: Facts, patient: Patient) -> str:
@@ -235,10 +236,13 @@ def _others(facts: Facts, patient: Patient) -> Iterator[Finding]:
         can.append(f"heard in other devices' names ({', '.join(rights.spoofed)})")
     if rights.overheard:
         can.append("given letters between others")
-    if facts.username is None:
-        text = " and ".join(["everybody is let in without a login", *can])
+    if facts.anonymous:
+        text = "everybody is let in without a login"
+        text = " and ".join([text, *can] if facts.username is None else [text])
         yield Finding(Grade.WARNING, "login", text, _change("anonymous", facts, patient))
-    elif can:
+    if facts.username is None and facts.anonymous:
+        return
+    if can:
         text = f"this login is {' and '.join(can)}"
         yield Finding(Grade.WARNING, "rights", text, _change("rights", facts, patient))
     elif not rights.unheard:
