@@ -1,6 +1,6 @@
 # Demesh. `make run` needs Python >= 3.11 and make; a C compiler is used where there is one.
 #
-#   BROKER=mqtt://host:port   use this broker instead of the embedded one
+#   BROKER=mqtt://host:port   use this broker instead of the embedded one; several with commas
 #   DURATION=60               how long the street runs, in seconds
 #   ONLY='ledger broker'      of `make bench`, only these groups
 #   SECONDS=120 SEED=7        of `make fuzz`: how long, and which inputs; TARGETS='walker mqtt' for some

@@ -30,7 +30,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser = actions.add_parser("run", help="run a scenario: processes, or virtual time")
     parser.add_argument("scenario", type=Path, help="a file like configs/scenarios/street.toml")
     parser.add_argument("--duration", metavar="S", help="seconds to run (environment: DURATION)")
-    parser.add_argument("--broker", metavar="URL", help="mqtt://host:port (environment: BROKER)")
+    parser.add_argument(
+        "--broker", metavar="URL[,URL]", help="mqtt://host:port (environment: BROKER)"
+    )
     parser.add_argument("--plain", action="store_true", help="lines of text instead of a live view")
     parser.add_argument("--virtual", action="store_true", help="in virtual time, without a broker")
     parser.add_argument(
@@ -61,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _processes(arguments: argparse.Namespace, duration_s: int) -> int:
     from demesh_sim import street  # noqa: PLC0415 - a virtual run needs no MQTT client
 
-    broker = _broker(arguments.broker)
-    run = street.Street(arguments.scenario, RUNS, broker)
+    brokers = _brokers(arguments.broker)
+    run = street.Street(arguments.scenario, RUNS, brokers)
     print(f"everything of this run lies in {RUNS / run.folder.name}", flush=True)
 
     def view(url: str) -> View:
@@ -154,10 +156,13 @@ def _duration_s(given: str | None, default: int) -> int:
     return int(text)
 
 
-def _broker(given: str | None) -> str | None:
-    url = given or os.environ.get("BROKER")
-    if not url:
-        return None
+def _brokers(given: str | None) -> tuple[str, ...]:
+    """Those that were named, none for the embedded one; raises ConfigError."""
+    named = given or os.environ.get("BROKER")
+    return tuple(map(_broker, named.split(","))) if named else ()
+
+
+def _broker(url: str) -> str:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

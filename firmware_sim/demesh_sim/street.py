@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from demesh.config import BuyPolicy, SellPolicy
-from demesh.errors import DemeshError, StorageError
+from demesh.errors import DemeshError, StorageError, TemporaryError
 from demesh.storage.sqlite import Database
 from demesh.wire import identity
 from demesh_sim import founding
@@ -59,12 +59,12 @@ class InterruptedEarlyError(NothingDecidedError):
 class Street:
     """A running street. Use as `async with street.running():`."""
 
-    def __init__(self, path: Path, runs: Path, broker: str | None = None) -> None:
-        """Lay out a run of a scenario below `runs`; raises ConfigError, StorageError."""
+    def __init__(self, path: Path, runs: Path, brokers: tuple[str, ...] = ()) -> None:
+        """Lay out a run below `runs`; with a broker of ours if none is given. DemeshError."""
         self.scenario: Scenario = scenarios.load(path)
         self.founded: Founded = founding.found(self.scenario, int(time.time()))
         self.folder = _new_folder(runs)
-        self._given = broker
+        self._given = brokers
         founding.settle(self.founded, self.folder)
         shutil.copyfile(path, self.folder / "scenario.toml")
         FileCable.create(self.folder / "cable", len(self.scenario.board))
@@ -89,7 +89,7 @@ class Street:
                 watchers.append(self._notice_end(self.broker.child))
             await observer.ready.wait()
             began = time.monotonic_ns()
-            self._lay_out(observer.url)
+            self._lay_out(self._given or (observer.url,))
             for name in self.boards:
                 watchers.append(await self.start(name))
             yield observer
@@ -163,22 +163,29 @@ class Street:
         return summarize(found, run)
 
     async def _connect(self) -> Observer:
-        if self._given is None:
+        if not self._given:
             await self.broker.start()
-        url = self._given or self.broker.url
         names = {text: name for name, text in self.ids.items()}
         record = self.folder / "observations.jsonl"
-        self.observer = Observer(url, self.founded.mesh_id, names, self.picture, record)
-        await self.observer.check()
-        return self.observer
+        failure: TemporaryError | None = None
+        for url in self._given or (self.broker.url,):  # boards say all of it on each
+            self.observer = Observer(url, self.founded.mesh_id, names, self.picture, record)
+            try:
+                await self.observer.check()
+            except TemporaryError as error:
+                failure = error
+            else:
+                return self.observer
+        assert failure is not None
+        raise failure
 
-    def _lay_out(self, url: str) -> None:
+    def _lay_out(self, urls: tuple[str, ...]) -> None:
         """Write the boards' configurations; the simulated day begins now."""
         self.clock = DayClock(time.monotonic_ns(), self.clock.starts_minute, self.clock.speed_up)
         epoch_ms = time.time_ns() // 1_000_000
         for board in self.founded.boards:
             place = self.folder / board.plan.name
-            text = configuration(board.plan, self.scenario, self.folder, url, epoch_ms)
+            text = configuration(board.plan, self.scenario, self.folder, urls, epoch_ms)
             (place / "demesh.toml").write_text(text, "utf-8")
             arguments = ["-m", "demesh", "run", "--config", str(place / "demesh.toml")]
             self.boards[board.plan.name] = Child(board.plan.name, arguments, place / "log.txt")
@@ -218,7 +225,7 @@ async def run(street: Street, open_view: Callable[[str], View], duration_s: int)
 
 
 def configuration(
-    plan: scenarios.Board, scenario: Scenario, folder: Path, url: str, epoch_ms: int
+    plan: scenarios.Board, scenario: Scenario, folder: Path, urls: tuple[str, ...], epoch_ms: int
 ) -> str:
     """The demesh.toml of a board, whose folder lies in that of the run."""
     lines = [
@@ -234,9 +241,9 @@ def configuration(
         ),
         "[mesh]",
         *_entries(genesis="../genesis.cbor", profile=scenario.mesh.patience),
-        "[broker]",
-        *_entries(url=url),
     ]
+    for url in urls:
+        lines += ["[[broker]]", *_entries(url=url)]
     policies: tuple[tuple[str, SellPolicy | BuyPolicy | None], ...] = (
         ("sell", plan.sell),
         ("buy", plan.buy),

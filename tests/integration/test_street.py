@@ -19,6 +19,7 @@ import pytest
 
 from demesh.wire import identity
 from demesh_sim.street import Street
+from transport.brokers import embedded
 
 SCENARIO = Path(__file__).parents[2] / "configs" / "scenarios" / "street.toml"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -81,9 +82,9 @@ class Lookout:
 
 
 @asynccontextmanager
-async def watched(tmp_path, broker=None):
+async def watched(tmp_path, *brokers):
     """A street, and its lookout while it runs; afterwards its books are good."""
-    street = Street(SCENARIO, tmp_path / "runs", broker)
+    street = Street(SCENARIO, tmp_path / "runs", brokers)
     async with street.running():
         lookout = Lookout(street)
         await lookout.everybody_decides()
@@ -142,6 +143,18 @@ async def test_boards_trade_over_the_embedded_broker_and_the_books_add_up(tmp_pa
 async def test_boards_trade_over_mosquitto(tmp_path):
     async with mosquitto(tmp_path) as url, watched(tmp_path, url) as (_, lookout):
         await lookout.settled(2)
+
+
+async def test_boards_of_two_brokers_trade_on_when_one_is_lost_and_the_books_add_up(tmp_path):
+    lost = embedded(tmp_path)
+    await asyncio.to_thread(lost.start)
+    try:
+        async with mosquitto(tmp_path) as url, watched(tmp_path, url, lost.url) as (_, lookout):
+            await lookout.settled(1)
+            lost.stop(kill=True)
+            await lookout.settled(2)
+    finally:
+        lost.stop(kill=True)
 
 
 async def test_a_board_killed_while_it_sells_comes_back_and_goes_on(tmp_path):

@@ -25,6 +25,8 @@ def elsewhere(tmp_path, monkeypatch):
         ([str(STREET), "--broker", "http://x"], "broker 'http://x' is not an address"),
         ([str(STREET), "--broker", "mqtt://u:p@h"], "broker 'mqtt://u:p@h' is not an address"),
         ([str(STREET), "--broker", "mqtt://h:99999"], "broker 'mqtt://h:99999' is not an address"),
+        ([str(STREET), "--broker", "mqtt://h,x"], "broker 'x' is not an address"),
+        ([str(STREET), "--broker", "mqtt://h,"], "broker '' is not an address"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_78(words, expected, capsys):
