@@ -312,9 +312,9 @@ def test_who_is_known_is_who_could_log_in_again() -> None:
     assert not Accounts().knows("a")
     assert Accounts(known).knows("a")
     assert not Accounts(known).knows(ANYBODY)
-    assert not Accounts(known, vouched=frozenset({"dev"})).knows("dev")
-    assert Accounts(known, by_certificate=True, vouched=frozenset({"dev"})).knows("dev")
-    assert not Accounts(known, by_certificate=True).knows("dev")
+    assert not Accounts(known).knows("dev")
+    assert Accounts(known, by_certificate=True).knows("dev")
+    assert not Accounts(known, by_certificate=True, removed=frozenset({"dev"})).knows("dev")
 
 
 # -- files ----------------------------------------------------------------------------------------

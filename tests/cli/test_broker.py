@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from demesh.broker import passwords
 from demesh.broker.codec import Connack, Connect, Publish, Suback, Subscribe
 from demesh.broker.codes import Code
 from demesh.broker.limits import Limits
-from demesh.broker.packets import Puback, Wanted
+from demesh.broker.packets import Disconnect, Puback, Wanted
 from demesh.broker.settings import BrokerConfig, Endpoint, read_trust
 from demesh.broker.tls import lifetime
 from demesh.cli.broker import FILES, parse
@@ -120,13 +121,18 @@ async def show(
     *,
     client_id: str = "",
     username: str | None = None,
+    present: bool | None = None,
 ) -> RawClient:
-    """A client with the certificate of `name`, and this answer to its CONNECT."""
+    """A client with the certificate of `name`, and this answer to its CONNECT.
+
+    `present`: its session is to last, and whether it was there before.
+    """
     async with asyncio.timeout(PATIENCE_S):
         context = papers.context(name)
         client = RawClient(*await asyncio.open_connection("127.0.0.1", port, ssl=context))
-        client.send(Connect(client_id or name or "x", username=username))
-        await client.expect(Connack(code))
+        lasting = present is not None
+        client.send(Connect(client_id or name or "x", not lasting, username=username))
+        await client.expect(Connack(code, bool(present)))
     return client
 
 
@@ -437,16 +443,44 @@ async def test_a_certificate_is_a_login_and_a_new_one_is_taken_on_sighup(tmp_pat
 
 
 @needs_openssl
+def test_whose_password_is_taken_away_is_not_known_any_more_though_certificates_are_logins_too(
+    tmp_path: Path,
+) -> None:
+    papers, path = Papers(tmp_path / "papers"), tmp_path / "pw"
+    config = BrokerConfig(
+        (Endpoint(scheme="mqtts"),),
+        passwords=path,
+        certificate=papers.certificate,
+        key=papers.key,
+        client_ca=papers.authority,
+    )
+    now_s = int(time.time())
+    account(path, "old", "x")
+    before = read_trust(config, now_s)
+    assert before.access.knows("old")
+    path.write_text("")
+    account(path, "new", "x")
+    after = read_trust(config, now_s, before)
+    assert [after.access.knows(name) for name in ("old", "new", "by certificate")] == [0, 1, 1]
+
+
+@needs_openssl
 async def test_a_device_whose_certificate_is_revoked_is_shut_out_and_the_others_come_back(
     tmp_path: Path,
 ) -> None:
     papers = Papers(tmp_path / "papers")
     async with broker(*tls_flags(papers)) as running:
-        good, bad = [await show(papers, running.port, name) for name in ("good", "bad")]
+        good, bad, away = [
+            await show(papers, running.port, name, present=False)
+            for name in ("good", "bad", "away")
+        ]
+        away.send(Disconnect())
+        await away.closed()
         papers.authority.write_bytes(papers.revoked("bad").read_bytes())
         await running.hup("are read again")
         await bad.closed()
         await good.closed()
-        await (await show(papers, running.port, "good")).nothing()
+        for name in ("good", "away"):
+            await (await show(papers, running.port, name, present=True)).nothing()
         with pytest.raises((OSError, AssertionError)):
             await show(papers, running.port, "bad")

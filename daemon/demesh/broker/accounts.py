@@ -15,7 +15,7 @@ class Accounts:
     whatever name he gives; with either, nobody is. Without rights a user may do everything.
     """
 
-    __slots__ = ("_by_certificate", "_passwords", "_rights", "_vouched")
+    __slots__ = ("_by_certificate", "_passwords", "_removed", "_rights")
 
     def __init__(
         self,
@@ -23,13 +23,13 @@ class Accounts:
         rights: Rights | None = None,
         *,
         by_certificate: bool = False,
-        vouched: frozenset[str] = frozenset(),
+        removed: frozenset[str] = frozenset(),
     ) -> None:
-        """`vouched`: names whose certificates were verified for a connection that is open now."""
+        """`removed`: names that had a password until now."""
         self._passwords = passwords
         self._rights = rights
         self._by_certificate = by_certificate
-        self._vouched = vouched
+        self._removed = removed
 
     def login(
         self, username: str | None, password: bytes | None, certificate: str | None
@@ -44,12 +44,12 @@ class Accounts:
         return username if self._passwords.fits(username, password) else None
 
     def knows(self, user: str) -> bool:
-        """Whether a user that is logged in could do so again."""
+        """Whether a user that once logged in could do so again; by certificate, anybody may."""
         if self._passwords is None and not self._by_certificate:
             return user == ANYBODY
         if self._passwords is not None and user in self._passwords:
             return True
-        return self._by_certificate and user in self._vouched
+        return self._by_certificate and user not in self._removed
 
     def may_write(self, user: str, client_id: str, topic: str) -> bool:
         """Whether a user may publish to a topic name."""

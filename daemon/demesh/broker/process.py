@@ -40,16 +40,9 @@ async def _serve(config: BrokerConfig) -> None:
 
 
 def _reload(config: BrokerConfig, server: Server) -> None:
-    """Read passwords, rights and certificates again: all of them, or none.
-
-    If those who vouch for clients have changed, or whom they have revoked, every client with a
-    certificate is closed and has to show it again.
-    """
-    now_s = int(time.time())
+    """Read passwords, rights and certificates again: all of them, or none."""
     try:
-        trust = read_trust(config, now_s, server.vouched)
-        if trust.authorities != server.trust.authorities:
-            trust = read_trust(config, now_s)
+        trust = read_trust(config, int(time.time()), server.trust)
     except DemeshError as error:
         _log.error("nothing was read again, the broker goes on as before: %s", error)
         return

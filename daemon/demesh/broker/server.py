@@ -93,12 +93,6 @@ class Server:
         """Whom it lets in now."""
         return self._trust
 
-    @property
-    def vouched(self) -> frozenset[str]:
-        """The names in the certificates of connections that are open."""
-        names = (peer.certificate for peer in self._peers.values())
-        return frozenset(name for name in names if name is not None)
-
     async def start(self) -> None:
         """Listen; raises TemporaryError if an address is taken, StorageError if saved state is."""
         self._loop = asyncio.get_running_loop()
@@ -182,9 +176,18 @@ class Server:
         await self.stop()
 
     def set_trust(self, trust: Trust) -> None:
-        """New accounts, rights and certificates, at once: who may not log in any more is closed."""
+        """New accounts, rights and certificates, at once: who may not log in any more is closed.
+
+        If those who vouch for clients have changed, or whom they have revoked, every client with a
+        certificate is closed and has to show it again.
+        """
+        now = time.monotonic_ns()
+        again = trust.authorities != self._trust.authorities
         self._trust = trust
-        self._carry_out(self._broker.set_access(trust.access, time.monotonic_ns()))
+        self._carry_out(self._broker.set_access(trust.access, now))
+        for peer in [*self._peers.values()] if again else ():
+            if peer.certificate is not None:
+                self._carry_out(self._broker.close(peer.conn, Reason.RIGHTS_GONE, now))
         self._set_timer()
 
     # -- called by the peers ----------------------------------------------------------------------

@@ -71,6 +71,7 @@ class Trust:
     access: Access = field(default_factory=Open)
     context: ssl.SSLContext | None = None
     trusting: bool = True  # some clients need no password
+    names: frozenset[str] = frozenset()  # who has a password
     authorities: bytes = b""  # who vouches for clients
     warnings: tuple[str, ...] = ()
 
@@ -124,10 +125,10 @@ def check(config: BrokerConfig) -> None:
         raise ConfigError("no address to listen on; leave `listen` out for mqtt://127.0.0.1:1883")
 
 
-def read_trust(config: BrokerConfig, now_s: int, vouched: frozenset[str] = frozenset()) -> Trust:
+def read_trust(config: BrokerConfig, now_s: int, before: Trust | None = None) -> Trust:
     """Read all files anew; raises ConfigError, KeyFileError, and then nothing has changed.
 
-    `now_s`: Unix time; `vouched`: names in the certificates of connections that are open.
+    `now_s`: Unix time; `before`: what the files said until now.
     """
     check(config)
     accounts = allowed = context = None
@@ -149,11 +150,13 @@ def read_trust(config: BrokerConfig, now_s: int, vouched: frozenset[str] = froze
         if accounts is not None and not endpoint.secure and not endpoint.loopback:
             warnings.append(f"passwords can be read on the way to {endpoint}; mqtts:// hides them")
     by_certificate = config.client_ca is not None
-    access = Accounts(accounts, allowed, by_certificate=by_certificate, vouched=vouched)
+    names = frozenset(accounts.names() if accounts is not None else ())
+    removed = before.names - names if before is not None else frozenset()
+    access = Accounts(accounts, allowed, by_certificate=by_certificate, removed=removed)
     # A browser shows its certificate whatever page asks.
     trusting = accounts is None or by_certificate
     authorities = b"" if config.client_ca is None else files.read(config.client_ca, "authorities")
-    return Trust(access, context, trusting, authorities, tuple(warnings))
+    return Trust(access, context, trusting, names, authorities, tuple(warnings))
 
 
 def _renewal(certificate: Path, now_s: int) -> list[str]:
