@@ -10,6 +10,7 @@ import pytest
 
 from demesh.ports import Linked, Publish, Received
 from demesh.transport.client import Link
+from demesh.transport.mqtt import LINES_MAX
 from transport.brokers import BrokerProcess, embedded
 from transport.device import Device
 from transport.flapping import Flapping
@@ -74,6 +75,8 @@ async def test_beside_a_steady_broker_nothing_is_lost_and_nothing_is_late(
         assert speaker.inputs.count(Linked(1, up=False)) == 0
     assert max(first[payload] - at for payload, at in said.items()) < DELAY_S
     assert speaker.fanout.dropped == 0
+    told = [line for line in speaker.reports if str(brokers[0].port) in line]
+    assert len(told) == LINES_MAX, "the log has to hold more than this broker"
 
 
 async def test_without_another_every_frame_is_acknowledged_in_the_end_and_all_get_through(

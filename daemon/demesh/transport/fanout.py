@@ -3,7 +3,7 @@
 Whoever hears one of them hears all, so a broker that is lost, slow or lies takes nothing away and
 delays nothing as long as another does its work. Each has a queue of its own (`outbox.py`): none
 waits for another. What comes twice comes twice here too; the node takes the first copy and drops
-the other at once (R-BRK group of the protocol).
+the other at once (R-BRK-1).
 
 Giving up: a broker that lets nobody in is told once and tried for ever, as long as any was up or
 may still come up. If none was up, and each is given up, so is the start, with what was wrong with

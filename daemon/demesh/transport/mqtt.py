@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable
 
 from demesh.errors import TemporaryError
@@ -45,6 +46,10 @@ BACKOFF_THROWN_OUT_S = 2.0
 # A connection that lasts shorter is not a success: whoever cannot stay must slow down.
 STEADY_S = 10.0
 
+# Lines about one broker in a minute. If it comes and goes, all else has to be found as well.
+LINES_MAX = 6
+MINUTE_S = 60.0
+
 # Topics on which a broker does not let us publish, said once each; a device has some ten.
 TOLD_MAX = 64
 
@@ -70,6 +75,8 @@ class MqttTransport:
         self._stopping = False
         self._complaint = ""
         self._told: set[str] = set()
+        self._lines: deque[float] = deque(maxlen=LINES_MAX)  # when they were said
+        self._unsaid = 0
 
     @property
     def name(self) -> str:
@@ -160,7 +167,7 @@ class MqttTransport:
             self._connection = connection
             self._connections += 1
             self._complaint = ""
-            self._report(f"connected to {self._link.url} (MQTT {self._level.spoken})")
+            self._say(f"connected to {self._link.url} (MQTT {self._level.spoken})")
             self._deliver(Linked(self._link.broker, up=True))
             await connection.ended()
 
@@ -177,7 +184,20 @@ class MqttTransport:
         if reason != self._complaint:
             self._complaint = reason
             what = "lost the broker" if self._connection else "no broker"
-            self._report(f"{what} at {url}: {reason}; trying again")
+            self._say(f"{what} at {url}: {reason}; trying again")
+
+    def _say(self, text: str) -> None:
+        """That it came or went, as long as that does not happen all the time."""
+        now = asyncio.get_running_loop().time()
+        if len(self._lines) == LINES_MAX and now < self._lines[0] + MINUTE_S:
+            self._unsaid += 1
+            return
+        self._lines.append(now)
+        more = (
+            f" (and {self._unsaid} such lines left out: it comes and goes)" if self._unsaid else ""
+        )
+        self._unsaid = 0
+        self._report(text + more)
 
     def _refused(self, topic: str, reason: str) -> None:
         if topic not in self._told and len(self._told) < TOLD_MAX:
