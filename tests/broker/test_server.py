@@ -56,6 +56,15 @@ async def test_a_stopped_server_cuts_everyone_off_and_starts_again_on_its_port()
         await visitors.dial()
 
 
+async def test_a_stop_is_told_to_who_can_understand_it() -> None:
+    async with Server() as server:
+        visitors = Visitors(server.port)
+        old, new = await visitors.connect("old"), await visitors.connect_5("new")
+        await server.stop()
+        await new.dismissed(Code.SHUTTING_DOWN)
+        await old.closed()
+
+
 async def test_what_was_sent_before_the_stop_still_arrives() -> None:
     async with Server() as server:
         visitors = Visitors(server.port)
