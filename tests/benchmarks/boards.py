@@ -115,15 +115,18 @@ class Boards:
             yield programs
 
 
-def found(folder: Path, count: int) -> Boards:
-    """Found a mesh of `count` voters and write what their daemons need."""
+def found(folder: Path, count: int, mesh: str = "bench") -> Boards:
+    """Found a mesh of `count` voters and write what their daemons need.
+
+    Nobody belongs to two meshes of different names.
+    """
     folder.mkdir(parents=True)
-    owners = tuple(_key(f"owner {n}") for n in range(OWNERS))
+    owners = tuple(_key(f"{mesh} owner {n}") for n in range(OWNERS))
     accounts = [GenesisAccount(_id(key), _id(key), AccountKind.OWNER, -CREDIT) for key in owners]
     devices, voters = [], []
     for number in range(count + 1):
         name = f"voter-{number}" if number < count else "client"
-        device, vote = _key(f"{name} device"), _key(f"{name} vote")
+        device, vote = _key(f"{mesh} {name} device"), _key(f"{mesh} {name} vote")
         certificate = identity.certify_device(
             owners[0], name, "voter", bytes(device.verify_key), bytes(vote.verify_key)
         )
@@ -136,14 +139,14 @@ def found(folder: Path, count: int) -> Boards:
             write_key(folder / name / "vote.key", vote)
     commons = bytes(16)
     body = GenesisBody(
-        "bench", 1, bytes(8), BEGINS_S, RULES_VERSIONS[-1],
+        mesh, 1, bytes(8), BEGINS_S, RULES_VERSIONS[-1],
         tuple(bytes(key.verify_key) for key in owners), tuple(f"owner {n}" for n in range(OWNERS)),
         tuple(devices), (*accounts, GenesisAccount(commons, commons, AccountKind.COMMONS, 0)),
         commons, 0,
     )  # fmt: skip
     genesis = identity.make_genesis(body, [identity.signer(key) for key in owners])
     (folder / "genesis.cbor").write_bytes(encode(genesis))
-    client = _id(_key("client device"))
+    client = _id(_key(f"{mesh} client device"))
     return Boards(folder, genesis, identity.mesh_id(body), tuple(voters), client, owners)
 
 
