@@ -25,6 +25,7 @@ from demesh.broker.limits import Limits, Reason
 from demesh.broker.notices import Notices
 from demesh.broker.server import Server, origin_of
 from demesh.broker.settings import Endpoint
+from demesh.broker.store import Store
 from demesh.errors import TemporaryError
 from demesh.ports import SECOND
 
@@ -34,6 +35,17 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
         with pytest.raises(TemporaryError, match=f"port {server.port} .* in use") as caught:
             await Server(Endpoint(port=server.port)).start()
     assert "\n" not in str(caught.value)
+
+
+async def test_a_start_that_fails_leaves_neither_addresses_nor_its_data_folder_taken(
+    tmp_path: Path,
+) -> None:
+    async with Server() as server:
+        failing = Server(Endpoint(), Endpoint(port=server.port), store=Store(tmp_path))
+        with pytest.raises(TemporaryError):
+            await failing.start()
+    async with Server(Endpoint(port=server.port), store=Store(tmp_path)) as another:
+        await Visitors(another.port).connect("a")
 
 
 async def test_a_stopped_server_cuts_everyone_off_and_starts_again_on_its_port() -> None:
