@@ -15,6 +15,7 @@ from pathlib import Path
 from broker.rawclient import PATIENCE_S, RawClient, Visitors
 from demesh.broker.codec import Publish
 from demesh.broker.packets import Puback, Pubcomp, Pubrec, Pubrel
+from demesh.broker.saving import EVERY_S
 from demesh.broker.store import FILE
 
 
@@ -161,6 +162,18 @@ async def test_after_a_kill_everything_is_there_that_was_saved(tmp_path: Path) -
         await one.end(signal.SIGKILL)
     async with broker(folder) as one:
         await find_things(one)
+
+
+async def test_what_changes_after_a_while_in_which_nothing_did_is_saved_too(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "data"
+    async with broker(folder) as one:
+        client = await one.visitors.connect("a")
+        await client.quiet(2.5 * EVERY_S)
+        for number in (1, 2):
+            client.send(Publish(f"t/{number}", b"x", retain=True))
+            await saved(one, folder, "SELECT count(*) FROM retained", number)
 
 
 async def test_what_was_acknowledged_before_an_orderly_end_does_not_come_again(

@@ -345,6 +345,30 @@ def test_a_password_goes_into_a_file_for_the_device_alone(
     assert (output.read_text().strip(), path.read_bytes()) == (password, before)
 
 
+def test_a_file_without_a_last_line_end_takes_another_account(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pw"
+    account(path, "one", "x")
+    path.write_text("# mine\n" + path.read_text().rstrip("\n"))
+    assert main(["broker", "account", "add", "two", "--passwords", str(path)]) == 0
+    word = capsys.readouterr().out.strip()
+    known = passwords.parse(path.read_text(), "pw")
+    assert known.fits("one", b"x") and known.fits("two", word.encode())
+    assert path.read_text().startswith("# mine\n")
+
+
+def test_an_account_that_cannot_be_written_leaves_no_password_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, output = tmp_path / "pw", tmp_path / "dev.password"
+    (tmp_path / ".pw.new").mkdir()  # where the new file would be written
+    words = ["broker", "account", "add", "dev", "-o", str(output), "--passwords", str(path)]
+    assert main(words) == 77
+    assert "passwords: cannot be written" in capsys.readouterr().err
+    assert not output.exists() and not path.exists()
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#x", "a:b", " a", "$a", "a\nb"])
 def test_a_name_that_would_reach_into_others_topics_is_refused(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
