@@ -28,36 +28,36 @@ class Stock:
 class Backlog:
     """The queue of one session; full, it drops the newest, after those at its head that expired."""
 
-    __slots__ = ("_bytes", "_counters", "_entries", "_limits", "_saved_to", "_stock", "first")
+    __slots__ = ("_bytes", "_counters", "_limits", "_saved_to", "_stock", "entries", "first")
 
     def __init__(self, limits: Limits, counters: Counters, stock: Stock) -> None:
         self._stock = stock
         self.first = 0
         self._limits = limits
         self._counters = counters
-        self._entries: deque[tuple[Publish, Instant | None]] = deque()
+        self.entries: deque[tuple[Publish, Instant | None]] = deque()  # to look at only
         self._bytes = 0
         self._saved_to = 0  # entries below this number are in the store
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def add(self, message: Publish, expires_at: Instant | None, now: Instant) -> None:
         """Queue a message, or drop it (counted)."""
         size = weight(message)
         if not self._has_room(size):
-            while self._entries and is_over(self._entries[0][1], now):
+            while self.entries and is_over(self.entries[0][1], now):
                 self._pop()
                 self._counters.dropped_expired += 1
             if not self._has_room(size):
                 self._counters.dropped_queue_full += 1
                 return
-        self._entries.append((message, expires_at))
+        self.entries.append((message, expires_at))
         self._take(size)
 
     def next(self, now: Instant) -> tuple[Publish, Instant | None] | None:
         """Take out the first message that has not expired."""
-        while self._entries:
+        while self.entries:
             message, expires_at = self._pop()
             if not is_over(expires_at, now):
                 return message, expires_at
@@ -67,16 +67,16 @@ class Backlog:
     def discard(self) -> None:
         """Give up all of it."""
         self._take(-self._bytes)
-        self._entries.clear()
+        self.entries.clear()
 
     def unsaved(self, everything: bool) -> tuple[Waiting, ...]:
         """Entries a store does not hold yet, or all; from now on it holds them."""
         begin = self.first if everything else max(self._saved_to, self.first)
-        self._saved_to = self.first + len(self._entries)
+        self._saved_to = self.first + len(self.entries)
         return tuple(
             Waiting(number, message, expires_at)
             for number, (message, expires_at) in enumerate(
-                islice(self._entries, begin - self.first, None), begin
+                islice(self.entries, begin - self.first, None), begin
             )
         )
 
@@ -89,13 +89,13 @@ class Backlog:
         if queue:
             self.first = queue[0].number
         for waiting in queue:
-            self._entries.append((waiting.message, waiting.expires_at))
+            self.entries.append((waiting.message, waiting.expires_at))
             self._take(weight(waiting.message))
-        self._saved_to = self.first + len(self._entries)
+        self._saved_to = self.first + len(self.entries)
 
     def _has_room(self, size: int) -> bool:
         return (
-            len(self._entries) < self._limits.queued_max
+            len(self.entries) < self._limits.queued_max
             and self._bytes + size <= self._limits.queued_bytes_max
             and self._stock.bytes + size <= self._limits.queued_bytes_total_max
         )
@@ -105,7 +105,7 @@ class Backlog:
         self._stock.bytes += size
 
     def _pop(self) -> tuple[Publish, Instant | None]:
-        entry = self._entries.popleft()
+        entry = self.entries.popleft()
         self.first += 1
         self._take(-weight(entry[0]))
         return entry

@@ -86,7 +86,9 @@ class Conversation:
             case Puback(packet_id):
                 if not session.acknowledged(packet_id):
                     return Reason.PROTOCOL
-                self.send(link, session.advance(now), effects)
+                following = session.advance(now)
+                if following:
+                    self.send(link, following, effects)
             case Pubrec(packet_id, code) if code >= ERROR:
                 if not session.declined(packet_id):
                     return Reason.PROTOCOL

@@ -142,11 +142,12 @@ class Session:
     def advance(self, now: Instant) -> list[Packet]:
         """What has to be repeated or waited, and may be sent now."""
         packets: list[Packet] = []
+        waiting = self._queue.entries
         while self._again and self._under_way() < self._window:
             packet = self._repeated(self._again.popleft(), now)
             if packet is not None:
                 packets.append(packet)
-        while self._queue and self._under_way() < self._window:
+        while waiting and self._under_way() < self._window:
             entry = self._queue.next(now)
             if entry is None:
                 break
@@ -230,7 +231,8 @@ class Session:
 
     def _done(self, packet_id: int) -> None:
         del self._inflight[packet_id]
-        self._expiries.pop(packet_id, None)
+        if self._expiries:
+            self._expiries.pop(packet_id, None)
         if self._again and packet_id in self._again:  # answered before it was repeated
             self._again.remove(packet_id)
         self.changed = True
