@@ -139,6 +139,20 @@ MUTANTS = (
         ),
     ),
     _of(
+        "a property beyond the others",
+        "mqtt",
+        (
+            "daemon/demesh/broker/properties.py",
+            "value, at = form.read(data, at + 1, stop)",
+            "value, at = form.read(data, at + 1, end)",
+        ),
+    ),
+    _of(
+        "a level by each CONNECT",
+        "mqtt",
+        ("daemon/demesh/broker/decoder.py", "and not self._greeted", "and True"),
+    ),
+    _of(
         "a long packet cut short",
         "sieve",
         ("daemon/demesh/transport/sieve.py", "self._skip += max(0, at - size)", "pass"),

@@ -109,6 +109,9 @@ PACKETS_5: tuple[Packet, ...] = (
 )
 
 
+SAYING = Publish("a/b", b"x", properties=SAID)
+
+
 def mqtt() -> Target:
     """The decoder: pieces of any size give the same packets, what it holds stays bounded."""
 
@@ -121,6 +124,8 @@ def mqtt() -> Target:
     seeds += [encode(packet, LEVEL_5) for packet in PACKETS_5]
     streams = [b"".join(encode(packet) for packet in PACKETS)]
     streams.append(b"".join(encode(packet, LEVEL_5) for packet in PACKETS_5))
+    # A second CONNECT changes nothing: what follows is read as before.
+    streams.append(encode(PACKETS_5[0], LEVEL_5) + encode(PACKETS[0]) + encode(SAYING, LEVEL_5))
     return Target(run, (*seeds, *streams), of_bytes)
 
 

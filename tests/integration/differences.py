@@ -45,6 +45,9 @@ DIFFERENCES = {
     "receive maximum of a client": Difference(
         "sends one more than that after an acknowledgement", "never sends more (3.3.4-9)"
     ),
+    "a smaller window on return": Difference(
+        "sends again all that was under way", "as much of it as the client takes now (3.3.4-9)"
+    ),
     "overlapping subscriptions at 5": Difference(
         "one delivery for each", "one delivery with all subscription ids; 3.3.4 has both"
     ),
@@ -54,6 +57,9 @@ DIFFERENCES = {
     "wills of a session that ends": Difference(
         "waits for the whole delay when the session ends with its connection or by a clean start",
         "told at once (3.1.3.2.2)",
+    ),
+    "wills at a goodbye": Difference(
+        "told for code 0x04 only", "told for every code but 0 (3.14.4-3)"
     ),
     "wills on take-over": Difference(
         "not told when the session goes on", "told if it has no delay (3.1.4)"

@@ -14,6 +14,7 @@ from demesh.broker.codec import (
     Publish,
     Pubrec,
     Pubrel,
+    Wanted,
 )
 from integration.differences import Differs
 
@@ -246,3 +247,95 @@ async def test_a_take_over_keeps_a_delayed_will_to_itself(visitors: Visitors) ->
     await visitors.connect_5("will-over-late", will=will, said=said)
     await visitors.connect_5("will-over-late", present=True, clean_start=False, said=said)
     await watcher.quiet(2.2)
+
+
+# -- what a session keeps -------------------------------------------------------------------------
+
+LASTING = Properties(session_expiry_s=60)
+
+
+async def test_subscriptions_come_back_with_their_options_and_ids(visitors: Visitors) -> None:
+    client = await visitors.connect_5("options", said=LASTING)
+    await client.subscribe(
+        Wanted("options/#", 1, no_local=True, retain_as_published=True),
+        properties=Properties(subscription_ids=(42,)),
+    )
+    await _left(client)
+    client = await visitors.connect_5("options", present=True, clean_start=False, said=LASTING)
+    client.send(Publish("options/mine", b"x"))
+    await client.nothing()
+    other = await visitors.connect_5("options-other")
+    other.send(Publish("options/theirs", b"x", retain=True))
+    expected = Properties(subscription_ids=(42,))
+    await client.expect(Publish("options/theirs", b"x", retain=True, properties=expected))
+
+
+async def _five_under_way(visitors: Visitors, topic: str) -> RawClient:
+    """Five messages of QoS 1 are sent to a client that acknowledges none and is cut off."""
+    client = await visitors.connect_5(topic, said=LASTING)
+    await client.subscribe((topic, 1))
+    sender = await visitors.connect_5(f"{topic}-sender")
+    for n in range(1, 6):
+        sender.send(Publish(topic, b"%d" % n * 10, 1, packet_id=n))
+        await sender.expect(Puback(n))
+    assert len(await client.messages()) == 5
+    client.abort()
+    return sender
+
+
+async def test_who_comes_back_with_a_smaller_window_gets_no_more_at_once(
+    visitors: Visitors, differs: Differs
+) -> None:
+    await _five_under_way(visitors, "smaller")
+    said = Properties(session_expiry_s=60, receive_maximum=2)
+    client = await visitors.connect_5("smaller", present=True, clean_start=False, said=said)
+    came = [await client.messages()]
+    assert len(came[0]) == (5 if differs("a smaller window on return") else 2)
+    while came[-1]:
+        for message in came[-1]:
+            assert message.dup
+            client.send(Puback(message.packet_id))
+        came.append(await client.messages())
+    assert [m.payload for batch in came for m in batch] == [b"%d" % n * 10 for n in range(1, 6)]
+
+
+async def test_who_comes_back_with_a_smaller_limit_is_sent_nothing_above_it(
+    visitors: Visitors, differs: Differs
+) -> None:
+    sender = await _five_under_way(visitors, "tighter")
+    said = Properties(session_expiry_s=60, maximum_packet_bytes=20)
+    client = await visitors.connect_5("tighter", present=True, clean_start=False, said=said)
+    if not differs("messages too large for a client"):
+        assert await client.messages() == []
+        sender.send(Publish("tighter", b"s", 1, packet_id=9))
+        assert (await client.message()).payload == b"s"
+
+
+@pytest.mark.parametrize("code", [Code.UNSPECIFIED, Code.QUOTA])
+async def test_a_goodbye_for_a_reason_tells_the_will(
+    visitors: Visitors, differs: Differs, code: Code
+) -> None:
+    watcher = await _watcher(visitors, f"will-{code.name}")
+    client = await visitors.connect_5(f"will-{code.name}", will=_will(f"will-{code.name}"))
+    await _left(client, Disconnect(code))
+    if differs("wills at a goodbye"):
+        await watcher.nothing()
+    else:
+        assert (await watcher.message()).payload == b"gone"
+
+
+async def test_a_will_that_is_retained_keeps_its_properties_and_lifetime(
+    visitors: Visitors,
+) -> None:
+    said = Properties(message_expiry_s=30, content_type="text/plain", will_delay_s=0)
+    will = Publish("will-stays", b"gone", 1, True, properties=said)
+    watcher = await _watcher(visitors, "will-stays")
+    (await visitors.connect_5("will-stays", will=will)).abort()
+    assert (await watcher.message()).payload == b"gone"
+    late = await visitors.connect_5("will-stays-late")
+    await late.subscribe(("will-stays", 0))
+    message = await late.message()
+    assert message.retain
+    assert message.properties is not None
+    assert message.properties.content_type == "text/plain"
+    assert message.properties.message_expiry_s in range(27, 31)
