@@ -34,6 +34,7 @@ from demesh.wire.topics import Topics
 from demesh_sim.founding import Entropy, seeded
 from demesh_sim.hosts import Member
 from demesh_sim.swarm import Swarm
+from demesh_sim.uplinks import speaker
 
 BEGINS_S = 1_800_000_000  # mesh time of the genesis; any number far from 0
 STARTER_CREDIT = 1_000_000_000
@@ -149,9 +150,7 @@ class Customer:
         self._swarm, self._bare = swarm, bare
         self._every_ns, self._until = every_ms * MILLISECOND, until_s * SECOND
         self._chance = Random(f"{swarm.seed}/customer")
-        self._client = swarm.network.join(
-            "customer", ("nothing",), ("nothing", b""), lambda _: None, lambda *_: None
-        )
+        self._client = speaker(swarm.networks, "customer")
         swarm.heap.after(2 * SECOND, self._buy)
 
     def _buy(self) -> None:

@@ -37,11 +37,11 @@ from demesh.ports import (
 from demesh.storage.answers import answered
 from demesh.wire import identity
 from demesh.wire.messages import Genesis
-from demesh_sim.client import Client
 from demesh_sim.heap import Alarm, Heap
 from demesh_sim.letters import Letters
 from demesh_sim.memory_store import MemoryStore
 from demesh_sim.network import Network
+from demesh_sim.uplinks import Uplinks
 from demesh_sim.witness import Witness
 
 # The runtime's figures: one sync serves a burst, and no burst keeps the loop from its sockets.
@@ -79,7 +79,7 @@ class Host:
         member: Member,
         genesis: Genesis,
         heap: Heap,
-        network: Network,
+        networks: Sequence[Network],
         chance: Random,
         witnesses: Sequence[Witness],
         letters: Letters,
@@ -88,11 +88,11 @@ class Host:
         self.member = member
         self.store = MemoryStore()
         self.node: Node | None = None
-        self.client: Client | None = None
+        self.uplinks: Uplinks | None = None
         self.turns = 0
         self._genesis = genesis
         self._heap = heap
-        self._network = network
+        self._networks = tuple(networks)
         self._chance = chance
         self._witnesses = tuple(witnesses)
         self._letters = letters
@@ -115,7 +115,7 @@ class Host:
         return self.node is not None
 
     def boot(self) -> None:
-        """Switch on: restore the node from the disk, start it, dial the broker."""
+        """Switch on: restore the node from the disk, start it, dial the brokers."""
         assert self.node is None, "a running board cannot be switched on"
         self._life += 1
         self._zero = self._heap.now - self._chance.randrange(CLOCK_START_MAX)
@@ -125,8 +125,9 @@ class Host:
             witness.booted(self.index, self._heap.now, self.store)
         self.node = member.make_node(member.identity, self._genesis, restored, member.settings, now)
         effects = self.node.start(now)
-        self.client = self._network.join(
-            member.identity.name,
+        self.uplinks = Uplinks(
+            self._networks,
+            identity.text(self._device),
             self.node.subscriptions,
             self.node.will,
             self._linked,
@@ -140,8 +141,8 @@ class Host:
 
     def crash(self) -> None:
         """Power gone: memory lost, disk torn, connection dead."""
-        assert self.client is not None, "a board that is off cannot crash"
-        self._network.strand(self.client)
+        assert self.uplinks is not None, "a board that is off cannot crash"
+        self.uplinks.strand()
         self.store.crash(self._chance)
         self._off()
 
@@ -152,14 +153,14 @@ class Host:
         self._heap.after(DRAIN_NS, lambda: self._stopped(life))
 
     def _stopped(self, life: int) -> None:
-        if life == self._life and self.client is not None:
-            self.client.leave()
+        if life == self._life and self.uplinks is not None:
+            self.uplinks.leave()
             self.store.flush()
             self._off()
 
     def _off(self) -> None:
         self._life += 1
-        self.node = self.client = None
+        self.node = self.uplinks = None
         self._own.clear()
         self._messages.clear()
         self._busy = False
@@ -170,12 +171,12 @@ class Host:
 
     # -- inputs -----------------------------------------------------------------------------------
 
-    def _linked(self, up: bool) -> None:
-        self._put(Linked(0, up))
+    def _linked(self, broker: int, up: bool) -> None:
+        self._put(Linked(broker, up))
 
-    def _received(self, topic: str, payload: bytes, retained: bool) -> None:
+    def _received(self, broker: int, topic: str, payload: bytes, retained: bool) -> None:
         if self.node is not None:
-            received = Received(topic, payload, retained)
+            received = Received(topic, payload, retained, broker)
             if admitted := self.node.admit(received, self._heap.now - self._zero):
                 self._put(admitted)
 
@@ -236,7 +237,7 @@ class Host:
             self._finish(lasting, effects)
 
     def _finish(self, lasting: Sequence[Persist], effects: Sequence[Effect]) -> None:
-        assert self.client is not None
+        assert self.uplinks is not None
         now = self._heap.now
         self.store.finish()
         self._batch(now)
@@ -244,7 +245,7 @@ class Host:
             for witness in self._witnesses:
                 witness.persisted(self.index, now, lasting, self.store)
         if any(isinstance(effect, Adopt) for effect in lasting):
-            self.client.leave()
+            self.uplinks.leave()
             self._off()
             self.boot()
             return
@@ -253,7 +254,7 @@ class Host:
                 told = self._letters.opened(self._device, effect)
                 for witness in self._witnesses:
                     witness.publishing(self.index, now, told, self.store)
-                self.client.publish(effect)
+                self.uplinks.publish(effect)
         for effect in effects:
             if isinstance(effect, Actuate):
                 self.member.device.actuate(effect, now)

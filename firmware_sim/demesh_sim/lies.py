@@ -49,7 +49,7 @@ Delivery = tuple[Instant, Post]
 def area_of(topic: str) -> str:
     """What a topic is for: the level before the publisher's, or two before in direct messages."""
     levels = topic.split("/")
-    return "to" if levels[-3:-2] == ["to"] else levels[-2]
+    return "to" if levels[-3:-2] == ["to"] else "".join(levels[-2:-1])
 
 
 def publisher_of(topic: str) -> str:
@@ -80,6 +80,8 @@ class Memory:
 
     def see(self, post: Post) -> None:
         """A client published this."""
+        if not area_of(post.topic):
+            return  # whatever it is, no mesh reads it
         self.recent.append(post)
         if len(self.ancient) < ANCIENT:
             self.ancient.append(post)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 
-from demesh.broker.codec import Packet, Publish, encode
+from demesh.broker.codec import Packet, Puback, Publish, encode
 from demesh.broker.limits import Limits, Reason
 from demesh.broker.machine import Broker, Close, Effect, Pause, Transmit
 from demesh.ports import Instant
-from demesh_sim.client import Client
+from demesh_sim.client import Client, Phase
 from demesh_sim.heap import Alarm, Heap
+from demesh_sim.lies import EVERY_NS, LyingBroker, Post
 from demesh_sim.links import Pipe, Profile, line_bytes
 
 PPM = 1_000_000
@@ -28,6 +30,9 @@ SWARM_LIMITS = Limits(
     retained_max=131_072,
     retained_bytes_max=256 * 1024 * 1024,
 )
+
+# A liar numbers what it says itself; the machine's own numbers begin at 1.
+LIES_FROM, LIES_TO = 0x8000, 0xFFFF
 
 HANGUP = None
 """The end of a connection, as the last thing in a pipe."""
@@ -119,6 +124,9 @@ class Network:
         self._at_broker: dict[int, Connection] = {}
         self._of_client: dict[Client, Connection] = {}
         self._alarm = Alarm(heap, self._tick)
+        self.liar: LyingBroker | None = None
+        self._lies = LIES_FROM
+        self._shut_out: dict[str, Instant] = {}  # by a liar that hung up on them
 
     # -- for hosts --------------------------------------------------------------------------------
 
@@ -134,6 +142,11 @@ class Network:
         return Client(
             client_id, subscriptions, will, linked, received, self._heap, self.chance, self._dial
         )
+
+    def corrupt(self, liar: LyingBroker) -> None:
+        """From now on the broker does what this mind says with what it is given."""
+        self.liar = liar
+        self._heap.after(EVERY_NS, self._muse)
 
     # -- faults -----------------------------------------------------------------------------------
 
@@ -191,6 +204,8 @@ class Network:
             self._tell_lost(number)
             return
         self.packets += 1
+        if self.liar is not None and self._keeps(number, packet, self.liar):
+            return
         self._perform(broker.receive(number, packet, self._heap.now))
 
     def overflow(self, connection: Connection) -> None:
@@ -205,7 +220,7 @@ class Network:
         self._of_client.pop(connection.client, None)
 
     def _dial(self, client: Client) -> Connection | None:
-        if self.broker is None:
+        if self.broker is None or self._heap.now < self._shut_out.get(client.client_id, 0):
             return None
         self._numbers += 1
         connection = Connection(self, self._numbers, client, self._heap, self._profile)
@@ -224,7 +239,10 @@ class Network:
             if connection is None:
                 continue
             if isinstance(effect, Transmit):
-                if not connection.down.send(effect.packet):
+                packet, liar = effect.packet, self.liar
+                if isinstance(packet, Publish) and liar is not None and not liar.honest:
+                    self._lie(connection, packet, liar)
+                elif not connection.down.send(packet):
                     self.overflow(connection)
             elif isinstance(effect, Close):
                 del self._at_broker[effect.conn]
@@ -236,6 +254,62 @@ class Network:
                 connection.release()
         if self.broker is not None:
             self._alarm.set(self.broker.deadline())
+
+    # -- lies -------------------------------------------------------------------------------------
+
+    def _keeps(self, number: int, packet: Packet | None, liar: LyingBroker) -> bool:
+        """Is this the liar's alone: what it throws away, and what answers its own words?"""
+        if isinstance(packet, Puback):
+            return packet.packet_id >= LIES_FROM
+        if not isinstance(packet, Publish):
+            return False
+        post = Post(packet.topic, packet.payload, packet.retain)
+        if not liar.keeps(post, self._heap.now):
+            return False
+        connection = self._at_broker.get(number)
+        if connection is not None and packet.qos:
+            connection.down.send(Puback(packet.packet_id))
+        return True
+
+    def _lie(self, connection: Connection, packet: Publish, liar: LyingBroker) -> None:
+        """The machine takes the message for delivered; the client gets what the liar likes."""
+        number, now = connection.number, self._heap.now
+        if packet.qos:
+            taken = Puback(packet.packet_id)
+            self._heap.after(0, lambda: self._acknowledged(number, taken))
+        post = Post(packet.topic, packet.payload, packet.retain)
+        for wait, given in liar.instead(post, connection.client.client_id, now):
+            self._heap.after(wait, partial(self._hand, number, given))
+
+    def _acknowledged(self, number: int, taken: Puback) -> None:
+        if number in self._at_broker and self.broker is not None:
+            self._perform(self.broker.receive(number, taken, self._heap.now))
+
+    def _hand(self, number: int, post: Post) -> None:
+        connection = self._at_broker.get(number)
+        if connection is None:
+            return
+        assert isinstance(post.payload, bytes)
+        self._lies = self._lies + 1 if self._lies < LIES_TO else LIES_FROM
+        packet = Publish(post.topic, post.payload, 1, post.retained, packet_id=self._lies)
+        if not connection.down.send(packet):
+            self.overflow(connection)
+
+    def _muse(self) -> None:
+        """What a liar does by itself."""
+        liar, now = self.liar, self._heap.now
+        assert liar is not None
+        self._heap.after(EVERY_NS, self._muse)
+        if liar.honest:
+            return
+        for client, connection in tuple(self._of_client.items()):
+            if client.phase is not Phase.UP:
+                continue
+            for post in liar.invents(client.client_id, now):
+                self._hand(connection.number, post)
+            if lasts := liar.cuts(client.client_id, now):
+                self._shut_out[client.client_id] = now + lasts
+                self.disconnect(client)
 
     def _tick(self) -> None:
         if self.broker is not None:

@@ -22,6 +22,7 @@ from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 from demesh_sim.bare import BEGINS_S, OP_VALID_S, Bare
 from demesh_sim.swarm import Swarm
+from demesh_sim.uplinks import speaker
 
 LOOK_NS = 50 * MILLISECOND
 AGAIN_NS = 5 * SECOND
@@ -44,9 +45,7 @@ class Owners:
         self._wishes: deque[Wish] = deque()
         self._said: tuple[bytes, Instant] | None = None  # the op under way, and when
         self._ops = 0
-        self._client = swarm.network.join(
-            "owners", ("nothing",), ("nothing", b""), lambda _: None, lambda *_: None
-        )
+        self._client = speaker(swarm.networks, "owners")
 
     @property
     def content(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 
 from demesh.errors import DemeshError
@@ -21,6 +22,7 @@ from demesh_sim.faults import NO_FAULTS, Fault, Faults, Strike, strikes
 from demesh_sim.heap import Heap
 from demesh_sim.hosts import Host, Member
 from demesh_sim.letters import Letters
+from demesh_sim.lies import Lie, LyingBroker
 from demesh_sim.links import Profile
 from demesh_sim.network import Network
 from demesh_sim.trace import Finality, Trace
@@ -90,21 +92,32 @@ class Swarm:
         witnesses: Sequence[Witness] = (),
         replay: str = "",
         log: list[str] | None = None,
+        minds: Sequence[Sequence[type[Lie]]] = ((),),
     ) -> None:
+        """One broker for each of `minds`, the ways in which it lies; an honest one has none."""
         self.seed = seed
         self.heap = Heap()
-        self.network = Network(
-            self.heap,
-            Random(f"{seed}/network"),
-            profile,
-            duplicate_ppm=faults.duplicate_ppm,
-        )
+        self.networks = [
+            Network(
+                self.heap,
+                Random(f"{seed}/network" + (f"/{number}" if number else "")),
+                profile,
+                duplicate_ppm=faults.duplicate_ppm,
+            )
+            for number in range(len(minds))
+        ]
         run = Run(seed, replay or f"Swarm(..., seed={seed})")
         names = [member.identity.name for member in members]
         ids = [
             identity.device_id(bytes(member.identity.device_key.verify_key)) for member in members
         ]
         self.checkers = Checkers(run, names, ids, founders(genesis))
+        for number, ways in enumerate(minds):
+            if ways:
+                dice = Random(f"{seed}/liar/{number}")
+                texts = tuple(identity.text(id) for id in ids)
+                garbage = partial(_garbage, dice)
+                self.networks[number].corrupt(LyingBroker(dice, texts, garbage, tuple(ways)))
         letters = Letters(member.identity.device_key for member in members)
         self.promises = PromiseChecker(run, names)
         self._trace, self._finality = Trace(log), Finality()
@@ -115,7 +128,7 @@ class Swarm:
                 member,
                 genesis,
                 self.heap,
-                self.network,
+                self.networks,
                 Random(f"{seed}/host/{index}"),
                 watching,
                 letters,
@@ -133,6 +146,11 @@ class Swarm:
         power = Random(f"{seed}/power")
         for host in self.hosts:
             self.heap.at(power.randrange(BOOT_WITHIN_NS), host.boot)
+
+    @property
+    def network(self) -> Network:
+        """The first broker and everybody's links to it."""
+        return self.networks[0]
 
     # -- running ----------------------------------------------------------------------------------
 
@@ -165,7 +183,7 @@ class Swarm:
             wall_ns=self._wall_ns,
             events=self.heap.events,
             turns=sum(host.turns for host in self.hosts),
-            packets=self.network.packets,
+            packets=sum(network.packets for network in self.networks),
             checked=self.checkers.checked + self.promises.checked,
             strikes=self._strikes,
             heights=self.checkers.heights(),
@@ -182,23 +200,31 @@ class Swarm:
 
     def _strike(self, strike: Strike, coming: Iterator[Strike]) -> None:
         host, until = self.hosts[strike.board], self.heap.now + strike.lasts_ns
+        number = self._strikes % len(self.networks)
+        network = self.networks[number]
         self._strikes += 1
         if strike.fault is Fault.BROKER:
-            self.network.restart_broker(strike.lasts_ns)
-        elif host.client is not None:
+            network.restart_broker(strike.lasts_ns)
+        elif host.uplinks is not None:
+            client = host.uplinks.clients[number]
             match strike.fault:
                 case Fault.CRASH:
                     host.crash()
                     self.heap.at(until + REBOOT_NS, host.boot)
                 case Fault.DISCONNECT:
-                    self.network.disconnect(host.client)
+                    network.disconnect(client)
                 case Fault.STALL:
-                    self.network.stall(host.client, until)
+                    network.stall(client, until)
                 case Fault.DEAF:
-                    self.network.stall(host.client, until, up=False)
+                    network.stall(client, until, up=False)
                 case Fault.MUTE:
-                    self.network.stall(host.client, until, down=False)
+                    network.stall(client, until, down=False)
         self._schedule(coming)
+
+
+def _garbage(dice: Random) -> bytes:
+    """What a liar retains in place of a message: nothing at all, or anything."""
+    return dice.randbytes(dice.choice((0, 0, 1, 40, 400)))
 
 
 def founders(genesis: Genesis) -> Electorate:

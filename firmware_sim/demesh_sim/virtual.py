@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from demesh.cli.run import DELAY_FLOOR_MS
@@ -16,6 +16,7 @@ from demesh_sim.boards import SharedCable, SimulatedBoard
 from demesh_sim.faults import NO_FAULTS, Faults
 from demesh_sim.founding import Founded, seeded
 from demesh_sim.hosts import DRAIN_NS, Member
+from demesh_sim.lies import Lie
 from demesh_sim.links import PROFILES
 from demesh_sim.memory_store import MemoryStore
 from demesh_sim.physics import DayClock
@@ -66,10 +67,11 @@ def virtual_run(
     duration_s: int,
     on_observe: OnObserve | None = None,
     faults: Faults = NO_FAULTS,
+    minds: Sequence[Sequence[type[Lie]]] = ((),),
 ) -> VirtualReport:
     """Run a scenario for `duration_s` of virtual time and let it end; raises Violation."""
     founded = founding.found(scenario, BEGINS_S, seeded(seed))
-    swarm = street_swarm(scenario, founded, seed, faults, on_observe)
+    swarm = street_swarm(scenario, founded, seed, faults, on_observe, minds=minds)
     swarm.run(duration_s)
     swarm.stop()
     swarm.run(duration_s + 1 + DRAIN_NS // 1_000_000_000)
@@ -84,6 +86,7 @@ def street_swarm(
     faults: Faults = NO_FAULTS,
     on_observe: OnObserve | None = None,
     make_node: type[Node] = Node,
+    minds: Sequence[Sequence[type[Lie]]] = ((),),
 ) -> Swarm:
     """The swarm of a founded scenario, at virtual time 0."""
     clock = DayClock(0, scenario.clock.starts_minute, scenario.clock.speed_up)
@@ -109,5 +112,12 @@ def street_swarm(
     profile = PROFILES[PROFILE_OF_PATIENCE[scenario.mesh.patience]]
     replay = f"demesh swarm run configs/scenarios/{scenario.name}.toml --virtual --seed {seed}"
     return Swarm(
-        members, founded.genesis, seed, profile, faults, witnesses=witnesses, replay=replay
+        members,
+        founded.genesis,
+        seed,
+        profile,
+        faults,
+        witnesses=witnesses,
+        replay=replay,
+        minds=minds,
     )

@@ -6,6 +6,7 @@ from random import Random
 
 from demesh_sim.bare import Customer, found_bare
 from demesh_sim.faults import Faults
+from demesh_sim.lies import LIES
 from demesh_sim.links import PROFILES
 from demesh_sim.swarm import Report, Swarm
 
@@ -14,11 +15,15 @@ TROUBLE_S = 30
 RECOVERY_S = 40
 CALM_S = 50  # customers go on until then
 QUIET_S = 25  # to decide what is left
+LYING_EVERY = 4
 REPLAY = "python -m pytest tests/sim/test_seeds.py -k 'seed-{seed}-'"
 
 
 def campaign(seed: int) -> tuple[Swarm, Customer]:
-    """The swarm of a seed: 4 to 8 voters, one of three networks, every kind of fault."""
+    """The swarm of a seed: 4 to 8 voters, one of three networks, every kind of fault.
+
+    Every fourth has two brokers, of which one lies to the end.
+    """
     chance = Random(f"{seed}/campaign")
     voters = chance.randrange(4, 9)
     profile = PROFILES[chance.choice(("ethernet", "wifi", "poor-wifi"))]
@@ -34,8 +39,15 @@ def campaign(seed: int) -> tuple[Swarm, Customer]:
         calm_s=TROUBLE_S,
     )
     bare = found_bare(voters, seed)
+    minds = ((), LIES) if seed % LYING_EVERY == LYING_EVERY - 1 else ((),)
     swarm = Swarm(
-        bare.members, bare.genesis, seed, profile, faults, replay=REPLAY.format(seed=seed)
+        bare.members,
+        bare.genesis,
+        seed,
+        profile,
+        faults,
+        replay=REPLAY.format(seed=seed),
+        minds=minds,
     )
     return swarm, Customer(swarm, bare, every_ms=800, until_s=TROUBLE_S + CALM_S)
 
