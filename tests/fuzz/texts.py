@@ -152,3 +152,4 @@ def _read(data: bytes, level: int) -> None:
         if own in (LEVEL_3, LEVEL_5):
             again = Decoder(PACKET_BYTES_MAX + 8, own).feed(encode(packet, own))
             expect(again == [packet], "it encodes to another packet", packet, again)
+    expect(decoder.level == level, "the level is not that of the first CONNECT")
