@@ -28,9 +28,6 @@ RESUMED_S = 15
 # Twenty blocks' time when all is well.
 STILL_S = 5
 
-# Some blocks' time when all is well.
-STILL_S = 5
-
 # A line that is dead in silence: given up after one and a half keep-alives of 10 s.
 NOTICED_S = 20
 
@@ -157,19 +154,17 @@ class Town:
             lambda: all(viewer.heights(board) >= goal for board in boards), f"height {goal}"
         )
 
-    def settles(self) -> int:
-        """Wait until nothing has been decided for `STILL_S`; the height then."""
-        height, since = 0, time.monotonic()
-
-        def still() -> bool:
-            nonlocal height, since
-            highest = max(map(self.height, self.street.mesh.boards))
-            if highest > height:
-                height, since = highest, time.monotonic()
-            return time.monotonic() > since + STILL_S
-
-        self.west.until(still, "nothing is decided any more")
-        return height
+    def stands_still(self) -> int:
+        """Wait until people are told that nothing is decided; the height then."""
+        since = len(self.west.seen)
+        self.west.until(
+            lambda: any(
+                topic == "event" and ": heard 2 of 4 lately, need 3" in document["text"]
+                for topic, document in self.west.seen[since:]
+            ),
+            "two of four are not heard where something waits for a decision",
+        )
+        return max(map(self.height, self.street.mesh.boards))
 
 
 @pytest.fixture
@@ -225,7 +220,7 @@ def test_two_halves_decide_nothing_without_the_bridge_and_go_on_with_it(
 ) -> None:
     check_decisions(town.street, town.west)
     getattr(town.made.line, how)()
-    stuck = town.settles()
+    stuck = town.stands_still()
     town.made.line.mend()
     took = seconds(lambda: town.further(town.street.mesh.boards, town.west))
     assert took < RESUMED_S + (NOTICED_S if how == "go_dead" else 0)

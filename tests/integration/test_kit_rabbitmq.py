@@ -165,8 +165,10 @@ def test_four_daemons_decide_and_trade_and_one_that_comes_later_catches_up(
 ) -> None:
     boards, viewer = street
     seller, buyer, third, late = boards.mesh.boards
-    come_up(boards, viewer, (buyer, third))
-    come_up(boards, viewer, (seller,))  # after the buyer, who is given no retained offer
+    come_up(boards, viewer, (seller, third))
+    boards.start(
+        buyer
+    )  # after the seller, whose card it is given by nobody but the seller (R-BRK-5)
     viewer.until(lambda: viewer.heights(buyer) >= 5, "height 5")
     boards.start(late)
     check_decisions(boards, viewer)
