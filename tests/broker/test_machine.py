@@ -389,6 +389,20 @@ def test_too_many_subscriptions_are_refused_one_by_one() -> None:
     assert desk.broker.counters.subscriptions_refused == 2
 
 
+def test_all_filters_together_take_so_many_levels_and_no_more() -> None:
+    desk = Desk(filter_levels_total_max=6)
+    for conn in (A, B, C):
+        desk.join(conn, str(conn))
+    desk.subscribe(A, ("1/2/3", 0), ("1/2/4", 0))
+    assert desk.say(B, Subscribe(1, (Wanted("5/6/7"), Wanted("8/9"), Wanted("8")))) == [
+        Transmit(B, Suback(1, (Code.QUOTA, 0, Code.QUOTA)))
+    ]
+    assert desk.say(A, Subscribe(1, (Wanted("1/2/3", 1),))) == [Transmit(A, Suback(1, (1,)))]
+    desk.lose(A)
+    desk.subscribe(C, ("5/6/7", 0))
+    assert desk.broker.counters.subscriptions_refused == 2
+
+
 def test_one_filter_named_again_and_again_does_not_multiply_retained_messages() -> None:
     desk = Desk(subscriptions_max=3)
     desk.join(A, "a")

@@ -83,6 +83,8 @@ def test_the_tree_finds_whom_the_rule_finds(
     for (pattern, subscriber), qos in latest.items():
         if matches(pattern, name):
             expected.setdefault(subscriber, []).append(qos)
+    begun = {tuple(p.split("/")[:n]) for p, _ in latest for n in range(1, p.count("/") + 2)}
+    assert tree.branches == len(begun)
     found = tree.match(name)
     assert {who: sorted(terms) for who, terms in found.items()} == {
         who: sorted(terms) for who, terms in expected.items()
@@ -102,6 +104,7 @@ def test_a_tree_from_which_all_left_is_empty(
         tree.remove(pattern, subscriber)
     assert tree.match(name) == {}
     assert not tree._root.below
+    assert tree.branches == 0
 
 
 @given(st.lists(st.tuples(names, st.booleans())), patterns)

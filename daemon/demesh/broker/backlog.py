@@ -15,9 +15,13 @@ from demesh.broker.packets import Properties, Publish
 from demesh.broker.saved import Waiting
 from demesh.ports import Instant
 
+# What an entry takes beside the bytes of its message: without it, a queue of empty messages would
+# count as next to nothing.
+ENTRY_BYTES = 128
+
 
 class Stock:
-    """Bytes in all queues together."""
+    """Bytes in all queues together, `ENTRY_BYTES` more for each entry."""
 
     __slots__ = ("bytes",)
 
@@ -53,7 +57,7 @@ class Backlog:
                 self._counters.dropped_queue_full += 1
                 return
         self.entries.append((message, expires_at))
-        self._take(size)
+        self._take(1, size)
 
     def next(self, now: Instant) -> tuple[Publish, Instant | None] | None:
         """Take out the first message that has not expired."""
@@ -66,7 +70,7 @@ class Backlog:
 
     def discard(self) -> None:
         """Give up all of it."""
-        self._take(-self._bytes)
+        self._take(-len(self.entries), -self._bytes)
         self.entries.clear()
 
     def unsaved(self, everything: bool) -> tuple[Waiting, ...]:
@@ -90,24 +94,24 @@ class Backlog:
             self.first = queue[0].number
         for waiting in queue:
             self.entries.append((waiting.message, waiting.expires_at))
-            self._take(weight(waiting.message))
+            self._take(1, weight(waiting.message))
         self._saved_to = self.first + len(self.entries)
 
     def _has_room(self, size: int) -> bool:
         return (
             len(self.entries) < self._limits.queued_max
             and self._bytes + size <= self._limits.queued_bytes_max
-            and self._stock.bytes + size <= self._limits.queued_bytes_total_max
+            and self._stock.bytes + size + ENTRY_BYTES <= self._limits.queued_bytes_total_max
         )
 
-    def _take(self, size: int) -> None:
+    def _take(self, count: int, size: int) -> None:
         self._bytes += size
-        self._stock.bytes += size
+        self._stock.bytes += size + count * ENTRY_BYTES
 
     def _pop(self) -> tuple[Publish, Instant | None]:
         entry = self.entries.popleft()
         self.first += 1
-        self._take(-weight(entry[0]))
+        self._take(-1, -weight(entry[0]))
         return entry
 
 

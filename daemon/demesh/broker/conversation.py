@@ -264,7 +264,9 @@ class Conversation:
         if not self.access.may_read(session.user, session.client_id, pattern):
             self._counters.subscriptions_not_allowed += 1
             return Code.NOT_AUTHORIZED
-        full = len(session.subscriptions) >= filters_max
+        full = len(session.subscriptions) >= filters_max or not self._delivery.has_room(
+            pattern, self._limits.filter_levels_total_max
+        )
         # A filter named again and again would fetch all retained messages as many times.
         if index >= filters_max or (full and pattern not in session.subscriptions):
             self._counters.subscriptions_refused += 1

@@ -92,6 +92,10 @@ class Delivery:
         """Whether messages of this topic have been delivered lately, so that it is a valid one."""
         return topic in self._routes
 
+    def has_room(self, pattern: str, levels_total_max: int) -> bool:
+        """Whether one more filter still fits, if it begins like none."""
+        return self._tree.branches + pattern.count("/") < levels_total_max
+
     def listened_to(self, first_level: str) -> bool:
         """Whether anybody subscribed to something below this level by its name."""
         return self._tree.begins(first_level)

@@ -78,8 +78,8 @@ class Limits:
     queued_max: int = 4096
     # As many bytes as may be retained, for the same reason.
     queued_bytes_max: int = 4 * 1024 * 1024
-    # In all queues together, a message once for each queue it is in: 200 devices away at once, each
-    # with a full queue of frames of 300 bytes. More is memory for whoever leaves sessions behind.
+    # In all queues together, a message and 128 bytes more for each queue it is in: 200 devices away
+    # at once, each with 3,000 frames of 300 bytes. More is memory for who leaves sessions behind.
     queued_bytes_total_max: int = 256 * 1024 * 1024
     # Ten retained topics for each of 200 devices.
     retained_max: int = 2048
@@ -87,6 +87,9 @@ class Limits:
     retained_bytes_max: int = 4 * 1024 * 1024
     # A device has about ten filters, a view two.
     subscriptions_max: int = 128
+    # Levels of all filters together, what they begin with in common counted once. 200 devices of
+    # one mesh take some 600, a hundred bytes of text can take 32, and each some 500 bytes.
+    filter_levels_total_max: int = 65_536
     # Mesh topics have up to 8 levels; deeper ones only cost memory.
     topic_levels_max: int = 32
     # The longest mesh topic has about 140. Topics are remembered in many places.

@@ -68,10 +68,16 @@ class SubscriptionTree(Generic[S, T]):
     """Who subscribed to what, and how. Subscribers are compared by hash and equality, but only ever
     listed in the order in which they came."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_branches", "_root")
 
     def __init__(self) -> None:
         self._root: _Branch[dict[S, T]] = _Branch({})
+        self._branches = 0
+
+    @property
+    def branches(self) -> int:
+        """Levels of all filters, those they begin with in common once: what the tree takes."""
+        return self._branches
 
     def add(self, pattern: str, subscriber: S, terms: T) -> None:
         """Subscribe, or change the terms of a subscription; `pattern` is valid."""
@@ -80,6 +86,7 @@ class SubscriptionTree(Generic[S, T]):
             below = branch.below.get(level)
             if below is None:
                 below = branch.below[level] = _Branch({})
+                self._branches += 1
             branch = below
         branch.value[subscriber] = terms
 
@@ -88,7 +95,7 @@ class SubscriptionTree(Generic[S, T]):
         path = _path(self._root, pattern)
         if path is not None:
             path[-1].value.pop(subscriber, None)
-            _prune(path, pattern, lambda value: not value)
+            self._branches -= _prune(path, pattern, lambda value: not value)
 
     def begins(self, level: str) -> bool:
         """Whether there is a filter whose first level is literally this one."""
@@ -200,14 +207,15 @@ def _path(root: _Branch[V], pattern: str) -> list[_Branch[V]] | None:
     return path
 
 
-def _prune(path: list[_Branch[V]], pattern: str, empty: Callable[[V], bool]) -> None:
-    """Cut off what holds nothing any more, from the end of `path` upwards."""
+def _prune(path: list[_Branch[V]], pattern: str, empty: Callable[[V], bool]) -> int:
+    """Cut off what holds nothing any more, from the end of `path` upwards; how many branches."""
     levels = pattern.split("/")
     for depth in range(len(levels), 0, -1):
         branch = path[depth]
         if branch.below or not empty(branch.value):
-            return
+            return len(levels) - depth
         del path[depth - 1].below[levels[depth - 1]]
+    return len(levels)
 
 
 def _values(branch: _Branch[V | None], reserved: bool) -> Iterator[V]:
