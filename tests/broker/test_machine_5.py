@@ -301,7 +301,7 @@ def test_a_repeated_message_is_repeated_even_if_its_time_is_over() -> None:
 
 
 def test_all_queues_together_are_bounded_and_the_room_comes_back() -> None:
-    desk = Desk(queued_bytes_total_max=3 * (10 + 128))
+    desk = Desk(queued_bytes_total_max=3 * (10 + 256))
     for conn, name in ((A, "a"), (B, "b")):
         desk.join(conn, name, session_s=10)
         desk.subscribe(conn, name)

@@ -78,8 +78,8 @@ class Limits:
     queued_max: int = 4096
     # As many bytes as may be retained, for the same reason.
     queued_bytes_max: int = 4 * 1024 * 1024
-    # In all queues together, a message and 128 bytes more for each queue it is in: 200 devices away
-    # at once, each with 3,000 frames of 300 bytes. More is memory for who leaves sessions behind.
+    # In all queues together, a message and 256 bytes more for each queue it is in: 200 devices away
+    # at once, each with 2,400 frames of 300 bytes. More is memory for who leaves sessions behind.
     queued_bytes_total_max: int = 256 * 1024 * 1024
     # Ten retained topics for each of 200 devices.
     retained_max: int = 2048
