@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +68,8 @@ CASES: list[tuple[Facts, str, Grade, str]] = [
         replace(GOOD, failed=Stage.LOGIN, failure="not authorized", for_good=True),
         "login", Grade.WRONG, "give me its login at the broker",
     ),
-    (replace(GOOD, failed=Stage.LOGIN, failure="too many"), "login", Grade.UNREACHABLE, ""),
+    (replace(GOOD, failed=Stage.LOGIN, failure="hung up"), "login", Grade.UNREACHABLE, "for MQTT"),
+    (replace(GOOD, failed=Stage.TLS, failure="hung up"), "tls", Grade.UNREACHABLE, "for TLS"),
     (
         replace(GOOD, certificate=Certificate("TLSv1.3", "broker", "a home's CA", 13)),
         "tls", Grade.WARNING, "have a home's CA renew it",
@@ -241,6 +245,34 @@ def test_the_kits_mosquitto_is_as_it_should_be(kit: Mosquitto, doctor: Doctor) -
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
+def test_what_answers_nothing_or_nonsense_is_told_in_one_line(
+    mesh: Mesh, kit: Mosquitto, doctor: Doctor
+) -> None:
+    kit.process.start()
+    kit.process.freeze()
+    silent = doctor()
+    kit.process.stop(kill=True)
+    assert silent.returncode == 75
+    assert ("absent", "login", "it does not answer") in lines(silent.stdout)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_as_a_website, args=(server,))
+        thread.start()
+        mesh.configure(mesh.boards[0], f"mqtt://127.0.0.1:{server.getsockname()[1]}")
+        website = doctor()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert website.returncode == 75
+    assert graded(website.stdout, "absent") == ["login"]
+
+
+def answer_as_a_website(server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            with server.accept()[0] as visitor:
+                visitor.recv(1000)
+                visitor.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
 def test_a_device_with_a_certificate_needs_no_password(
     mesh: Mesh, kit: Mosquitto, doctor: Doctor, tmp_path: Path
 ) -> None:
@@ -264,6 +296,7 @@ def test_a_device_with_a_certificate_needs_no_password(
     assert graded(done.stdout, "warning") == graded(done.stdout, "wrong") == []
 
 
+@pytest.mark.xdist_group("street")  # one street at a time: they need the cores
 def test_a_mesh_at_work_notices_nothing_of_the_doctor(
     mesh: Mesh, doctor: Doctor, tmp_path: Path
 ) -> None:

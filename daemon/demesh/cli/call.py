@@ -6,6 +6,7 @@ Everything happens within `wait`; what the broker did is there to be read afterw
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -92,13 +93,19 @@ class Call:
         )
 
     def wait(self, condition: Callable[[], bool], seconds: float = REQUEST_S) -> bool:
-        """Do what is to be done until the condition holds; False after `seconds`, or at the end."""
+        """Do what is to be done until the condition holds; False after `seconds`, or at the end.
+
+        Raises OSError if the broker talks nonsense.
+        """
         end = time.monotonic() + seconds
         while not condition():
             left = end - time.monotonic()
             if left <= 0 or not self.open:
                 return False
-            self._client.loop(min(left, 1.0))
+            try:
+                self._client.loop(min(left, 1.0))
+            except (LookupError, ValueError, struct.error):
+                raise ConnectionError("what it sends is not MQTT") from None
         return True
 
     def close(self) -> None:

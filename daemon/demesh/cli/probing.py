@@ -107,7 +107,8 @@ def _reach(link: Link, facts: Facts) -> Facts:
             with link.tls.wrap_socket(plain, server_hostname=link.host) as secured:
                 return replace(facts, certificate=_certificate(secured))
         except OSError as error:
-            return replace(facts, failed=Stage.TLS, failure=reason_of(error), for_good=True)
+            for_good = isinstance(error, ssl.SSLError)
+            return replace(facts, failed=Stage.TLS, failure=reason_of(error), for_good=for_good)
 
 
 def _certificate(connection: ssl.SSLSocket) -> Certificate | None:

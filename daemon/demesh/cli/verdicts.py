@@ -163,11 +163,15 @@ def _mend(facts: Facts, patient: Patient) -> str:
             "start it; a mosquitto without configuration listens on its own machine only: "
             "mosquitto.conf: listener 1883"
         )
+    if facts.failed is Stage.TLS and not facts.for_good:
+        return "demesh.toml: [broker] url, if this is not the broker's port for TLS"
     if facts.failed is Stage.LOGIN and facts.for_good:
         return (
             f"demesh.toml: [broker] username, password_file; or give {patient.device} "
             "its login at the broker (docs/brokers.md, Logins)"
         )
+    if facts.failed is Stage.LOGIN:
+        return "demesh.toml: [broker] url, if this is not the broker's port for MQTT"
     return ""
 
 
