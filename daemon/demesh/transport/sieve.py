@@ -25,9 +25,14 @@ PACKET_BYTES_MAX = 128 * 1024
 # goes on to the client costs it 100 us, so a read full of them would keep the loop from all else.
 ANSWERS_MAX = 32
 
+# The client reads properties at up to 30 us a byte, and the loop stands still meanwhile: a larger
+# answer than this, or one more, would let one broker keep us from all others. What a broker can do,
+# or a reason in words, is some hundred bytes.
+ANSWER_BYTES_MAX = 1024
+
 _PUBLISH, _PUBACK, _PINGRESP = 3, 4, 13
 
-# What a broker has to say beside them: CONNACK, SUBACK; and in MQTT 5 a DISCONNECT with a reason.
+# What a broker has to say beside them, once: CONNACK, SUBACK; and in MQTT 5 DISCONNECT.
 _HANDSHAKE = {Level.V3: (2, 9), Level.V5: (2, 9, 14)}
 
 _NOT_MQTT = "the broker sent what is not MQTT: "
@@ -51,6 +56,7 @@ class Sieve:
         self._least_qos, self._broker, self._level = least_qos, broker, level
         self._rest = b""  # of a packet that has not arrived as a whole
         self._skip = 0  # bytes of a dropped packet that are still to come
+        self._handshake = set(_HANDSHAKE[level])  # what may still come of it
         self.unread = 0  # publications dropped without a look at them
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
@@ -99,6 +105,10 @@ class Sieve:
                 raise ConnectionError(f"{_NOT_MQTT}an acknowledgement of nothing")
             reason = body[2] if len(body) > 2 and self._level is Level.V5 else 0
             self._acknowledged(int.from_bytes(body[:2]), reason)
+        if kind in _HANDSHAKE[self._level]:
+            if kind not in self._handshake:
+                raise ConnectionError("the broker answers what nobody asked")
+            self._handshake.remove(kind)
         return kind in (_PUBACK, _PINGRESP)
 
     def _publication(self, data: bytes, first: int, body: int, end: int) -> bytes | None:
@@ -125,7 +135,7 @@ class Sieve:
     def _check_answer(self, kind: int, length: int) -> None:
         if kind not in (_PUBACK, _PINGRESP, *_HANDSHAKE[self._level]):
             raise ConnectionError(f"the broker sent a packet of type {kind}")
-        if length > PACKET_BYTES_MAX:
+        if length > ANSWER_BYTES_MAX:
             raise ConnectionError(f"the broker sent a packet of {length:,} bytes")
 
 
