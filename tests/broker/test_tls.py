@@ -66,6 +66,18 @@ def test_words_pass_both_ways_and_a_goodbye_is_one(papers: Papers) -> None:
     assert caller.session.read() == b""  # the end, and not "more is to come"
 
 
+def test_a_turn_opens_so_many_records_and_the_rest_waits(papers: Papers) -> None:
+    layer, caller = server(papers), Caller(papers.context())
+    caller.shake(layer)
+    for _ in range(3 * tls.RECORDS_PER_TURN - 1):
+        caller.session.write(b"x")
+    heard = [layer.receive(caller.outgoing.read())]
+    while layer.more:
+        heard.append(layer.receive(b""))
+    turn = b"x" * tls.RECORDS_PER_TURN
+    assert heard == [turn, turn, turn[1:]]
+
+
 def test_a_client_that_says_goodbye_has_done_nothing_wrong(papers: Papers) -> None:
     layer, caller = server(papers), Caller(papers.context())
     caller.shake(layer)

@@ -19,6 +19,10 @@ from demesh.errors import ConfigError
 # Of a record read at a time; TLS allows 16 KiB in one.
 RECORD_BYTES = 16 * 1024
 
+# A record of one byte costs as much as a packet, and a read brings ten thousand of them: nobody
+# else is to wait for more than some. Full ones carry 4 MiB, more than is ever read at once.
+RECORDS_PER_TURN = 256
+
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 REVOCATIONS = b"-----BEGIN X509 CRL-----"
 
@@ -76,7 +80,7 @@ class Tls:
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.ended: str | None = None
-        self.more = False  # whatever came is read at once
+        self.more = False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._session = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._shaken = False
@@ -97,14 +101,20 @@ class Tls:
     def receive(self, data: bytes) -> bytes:
         """What was said within TLS."""
         self._incoming.write(data)
+        self.more = False
         parts: list[bytes] = []
         try:
             if not self._shaken:
                 self._session.do_handshake()
                 self._shaken = True
-            while part := self._session.read(RECORD_BYTES):
+            for _ in range(RECORDS_PER_TURN):
+                part = self._session.read(RECORD_BYTES)
+                if not part:
+                    self.ended = CLOSED
+                    break
                 parts.append(part)
-            self.ended = CLOSED
+            else:
+                self.more = True
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
