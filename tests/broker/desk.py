@@ -15,6 +15,7 @@ from demesh.broker.codec import (
     Malformed,
     Packet,
     Properties,
+    Puback,
     Publish,
     Suback,
     Subscribe,
@@ -35,6 +36,19 @@ from demesh.broker.saved import (
 
 A, B, C, D = 1, 2, 3, 4
 HOUR_S = 3600
+
+
+RICH = Properties(
+    payload_format=1,
+    content_type="text/plain",
+    response_topic="answers/7",
+    correlation_data=b"7",
+    user=(("b", "1"), ("a", "2"), ("b", "1")),
+)
+
+
+def expiring(seconds: int) -> Properties:
+    return Properties(message_expiry_s=seconds)
 
 
 class Desk:
@@ -112,6 +126,16 @@ def code_of(conn: int, effects: list[Effect]) -> Code:
     last = sent_to(conn, effects)[-1]
     assert isinstance(last, Connack | Disconnect)
     return last.code
+
+
+def code_of_puback(desk: Desk, conn: int, topic: str) -> Code:
+    """How a message of QoS 1 is acknowledged."""
+    (answer,) = (
+        packet
+        for packet in sent_to(conn, desk.say(conn, Publish(topic, b"x", 1, packet_id=77)))
+        if isinstance(packet, Puback)
+    )
+    return answer.code
 
 
 class Shelf:

@@ -14,7 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from broker import desk
+from broker.desk import A, B, C, D, sent_to
 from demesh.broker.codec import (
+    LEVEL_3,
     LEVEL_5,
     Code,
     Connack,
@@ -35,48 +38,19 @@ from demesh.broker.codec import (
     Wanted,
     encode,
 )
-from demesh.broker.limits import Limits, Reason
-from demesh.broker.machine import Broker, Close, Effect, Transmit
+from demesh.broker.limits import Reason
+from demesh.broker.machine import Close, Effect, Transmit
 from demesh.ports import MILLISECOND, SECOND
 
-LIMITS = Limits()
-A, B, C, D = 1, 2, 3, 4
 
+class Desk(desk.Desk):
+    """A desk for clients of MQTT 3.1.1, and filters as pairs."""
 
-class Desk:
-    """A broker and the time, with fewer words."""
+    def join(self, conn: int, client_id: str = "", **fields: object) -> list[Effect]:  # type: ignore[override]
+        return super().join(conn, client_id, level=LEVEL_3, **fields)  # type: ignore[arg-type]
 
-    def __init__(self, limits: Limits = LIMITS, **changes: int) -> None:
-        self.now = 0
-        self.broker = Broker(replace(limits, **changes), self.now)
-
-    def say(self, conn: int, *packets: Packet | Malformed) -> list[Effect]:
-        return [e for packet in packets for e in self.broker.receive(conn, packet, self.now)]
-
-    def join(self, conn: int, client_id: str = "", **fields: object) -> list[Effect]:
-        connect = Connect(client_id, **fields)  # type: ignore[arg-type]
-        return self.broker.connected(conn, self.now) + self.say(conn, connect)
-
-    def lose(self, conn: int) -> list[Effect]:
-        return self.broker.disconnected(conn, self.now)
-
-    def subscribe(self, conn: int, *filters: tuple[str, int]) -> None:
-        effects = self.say(conn, Subscribe(1, tuple(Wanted(*one) for one in filters)))
-        assert effects[0] == Transmit(conn, Suback(1, tuple(qos for _, qos in filters)))
-
-    def wait(self, span: int) -> list[Effect]:
-        """Let time pass, looking at every deadline on the way."""
-        end = self.now + span
-        effects: list[Effect] = []
-        while (at := self.broker.deadline()) is not None and at <= end:
-            self.now = max(self.now, at)
-            effects += self.broker.tick(self.now)
-        self.now = end
-        return effects
-
-
-def sent_to(conn: int, effects: list[Effect]) -> list[Packet]:
-    return [e.packet for e in effects if isinstance(e, Transmit) and e.conn == conn]
+    def subscribe(self, conn: int, *filters: tuple[str, int]) -> None:  # type: ignore[override]
+        super().subscribe(conn, *[Wanted(*one) for one in filters])
 
 
 # -- connections ----------------------------------------------------------------------------------
