@@ -17,7 +17,7 @@ from demesh_sim.campaign.conduct import Conduct
 from demesh_sim.campaign.peer import Peer, Watcher
 from demesh_sim.campaign.season import HEALED_S
 from demesh_sim.campaign.weather import MS, SECOND
-from demesh_sim.lies import LIES, Lie, LyingBroker, Post
+from demesh_sim.lies import LIES, Hushing, Lie, LyingBroker, OnlyWills, Post, Replaying
 
 # Beside an honest broker a decision takes as long as with that one alone, or less. What is left is
 # chance: the two runs draw other latencies, of 1 to 10 ms each.
@@ -105,6 +105,16 @@ def test_a_second_honest_broker_costs_no_word_more() -> None:
         mesh.work(20)
         said[count] = len(mesh.arena.sent)
     assert max(said.values()) <= min(said.values()) * 105 // 100
+
+
+@pytest.mark.parametrize("lie", [OnlyWills, Hushing, Replaying], ids=lambda lie: lie.__name__)
+def test_a_liar_makes_a_mesh_say_half_as_much_again_at_most(lie: type[Lie]) -> None:
+    said = []
+    for minds in ([None], [None, lie]):
+        mesh = Mesh(3, minds, voters=10)
+        mesh.work(15)
+        said.append(len(mesh.arena.sent))
+    assert said[1] <= said[0] * 3 // 2
 
 
 @pytest.mark.parametrize("lie", [*LIES, Lie], ids=lambda lie: lie.__name__)

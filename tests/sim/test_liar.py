@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from demesh.membership.cards import Cards
-from demesh.ports import MILLISECOND, SECOND, Instant, Observe
+from demesh.ports import MILLISECOND, SECOND, Instant, Observe, Persist, StoreBlock
+from demesh.wire import identity
 from demesh_sim import scenario as scenarios
 from demesh_sim.bare import Bare, Customer, found_bare
 from demesh_sim.lies import (
@@ -23,8 +25,11 @@ from demesh_sim.lies import (
     Replaying,
     Swallowing,
     Undertaking,
+    area_of,
+    publisher_of,
 )
 from demesh_sim.links import PROFILES
+from demesh_sim.memory_store import MemoryStore
 from demesh_sim.swarm import Swarm
 from demesh_sim.virtual import virtual_run
 from demesh_sim.witness import Witness
@@ -95,6 +100,50 @@ def test_a_liar_that_declares_everybody_gone_is_believed_only_when_it_is_alone()
     assert min(count for _, count in seen.up) < 4
     swarm.run(45)
     assert seen.up[-1][1] == 4
+
+
+class Blocks(Witness):
+    """When board 1 stored its blocks."""
+
+    def __init__(self) -> None:
+        self.at: list[Instant] = []
+
+    def persisted(
+        self, board: int, at: Instant, effects: Sequence[Persist], store: MemoryStore
+    ) -> None:
+        if board == 1:
+            self.at += [at for effect in effects if isinstance(effect, StoreBlock)]
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_broker_that_dies_in_mid_decision_delays_nothing_and_is_told_all_when_it_is_back(
+    killed: int,
+) -> None:
+    bare, blocks = found_bare(4, seed=6), Blocks()
+    swarm = swarm_of(bare, 6, ((), ()), [blocks])
+    Customer(swarm, bare, every_ms=150, until_s=18)
+    swarm.run(12)
+    at = blocks.at[-1] + 25 * MILLISECOND  # votes for the next are under way
+    swarm.heap.run(at)
+    swarm.networks[killed].restart_broker(8 * SECOND)
+    swarm.run(24)
+    pauses = [(b - a) // MILLISECOND for a, b in pairwise(blocks.at)]
+    dying = [
+        (b - a) // MILLISECOND for a, b in pairwise(blocks.at) if b >= at and a < at + 12 * SECOND
+    ]
+    assert len(dying) > 15 and max(dying) <= max(pauses[: -len(dying)]) + 50
+    swarm.run(40)  # by now all have dialled again
+    seen: dict[str, None] = {}
+
+    def newcomer(topic: str, payload: bytes, retained: bool) -> None:
+        if retained:
+            seen[area_of(topic) + publisher_of(topic)] = None
+
+    areas = [f"demesh/1/+/{area}/+" for area in ("card", "tip")]
+    swarm.networks[killed].join("new", areas, ("nothing", b""), lambda _: None, newcomer)
+    swarm.run(45)
+    texts = [identity.text(id) for id in bare.ids]
+    assert all("card" + text in seen and "tip" + text in seen for text in texts)
 
 
 def cards_after_lies(bare: Bare) -> set[bool]:
