@@ -315,11 +315,11 @@ class Runtime:
         self._observe(Observe("runtime", document, "; ".join(said)))
 
     def _brokers_now(self) -> list[Json]:
-        """Of the brokers' state, what changes only when one comes or goes."""
+        """Of the brokers' state, what is worth showing anew."""
         found: list[Json] = []
         for state in self._transport.state():
             assert isinstance(state, dict)
-            found.append([state["url"], state["up"], state["level"], state["connections"]])
+            found.append([state[name] for name in ("up", "level", "connections", "refused")])
         return found
 
     def _catch_signals(self) -> None:

@@ -136,7 +136,7 @@ class RecordingTransport:
 
     def state(self) -> list[Json]:
         connections = 1 if self.up else 0
-        return [{"url": "mqtt://b", "up": self.up, "level": "5", "connections": connections}]
+        return [{"up": self.up, "level": "5", "connections": connections, "refused": 0}]
 
     def jobs(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         return [("broker", self._run())]

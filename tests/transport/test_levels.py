@@ -155,6 +155,19 @@ async def test_what_the_broker_says_it_can_take_is_kept_to() -> None:
     assert [r for r in peer.reports if "does not take t: it takes 1,000 bytes" in r] != []
 
 
+@pytest.mark.parametrize(("asked_s", "kept_s"), [(0, 20), (5, 5), (65_535, 20)])
+async def test_no_broker_makes_us_wait_longer_until_it_counts_as_dead(
+    asked_s: int, kept_s: int
+) -> None:
+    broker = ScriptedBroker(welcome(Properties(server_keep_alive_s=asked_s)))
+    async with broker.listening():
+        peer = Peer(broker.link("device"))
+        async with running(peer):
+            await peer.up()
+            assert peer.transport._connection is not None
+            assert peer.transport._connection._patience.keepalive_s == kept_s
+
+
 async def test_a_broker_without_retained_messages_cannot_carry_a_mesh() -> None:
     broker = ScriptedBroker(welcome(Properties(retain_available=0)), polite)
     async with broker.listening():
@@ -180,11 +193,12 @@ async def test_a_topic_we_may_not_publish_on_is_said_once_with_what_to_do() -> N
                 peer.publish(Publish("others", b"x"))
             peer.publish(Publish("mine", b"y"))
             await peer.until(lambda: not len(peer.transport._outbox))
-            await peer.until(lambda: peer.transport.dropped == 3)
+            await peer.until(lambda: peer.transport._outbox.refused == 3)
     said = [report for report in peer.reports if "others" in report]
     assert len(said) == 1
     assert "does not take others: this device's login has no right to it" in said[0]
     assert broker.lines[0].payloads.count(b"x") == 3, "none is tried again"
+    assert peer.transport.dropped == 0, "that is no overload"
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,8 @@ class Connection(asyncio.BufferedProtocol):
     def _welcomed(self, reason: ReasonCode, properties: Properties) -> None:
         """CONNACK, with what the broker cannot do."""
         given = vars(properties).get
-        self._patience.keepalive_s = given("ServerKeepAlive") or self._link.keepalive_s
+        mine = self._link.keepalive_s  # more is allowed to be asked, and none of our patience
+        self._patience.keepalive_s = min(mine, given("ServerKeepAlive") or mine)
         self._outbox.window = min(WINDOW, given("ReceiveMaximum", WINDOW))
         self._packet_bytes_max = given("MaximumPacketSize")
         self._keeps = bool(given("RetainAvailable", True))

@@ -90,8 +90,8 @@ class MqttTransport:
 
     @property
     def dropped(self) -> int:
-        """Publications given up so far: overflow, or refused again and again."""
-        return self._outbox.dropped + self._outbox.refused
+        """Publications given up so far: overflow, or tried in vain again and again."""
+        return self._outbox.dropped
 
     @property
     def unread(self) -> int:
