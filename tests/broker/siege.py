@@ -53,7 +53,7 @@ async def witness(visitors: Visitors, **login: object) -> AsyncIterator[None]:
         tasks.create_task(watch())
         yield
         over.set()
-    assert len(delays_s) > 10
+    assert len(delays_s) > 3
     assert max(delays_s) < DELAY_S_MAX
 
 

@@ -34,7 +34,7 @@ from demesh.broker.codec import (
     encode,
 )
 from demesh.broker.limits import Reason
-from demesh.broker.properties import TABLE, VARINT_MAX, Place, read_varint, write_varint
+from demesh.broker.properties import PARTS_MAX, TABLE, VARINT_MAX, Place, read_varint, write_varint
 
 PACKET_BYTES_MAX = 100_000
 
@@ -397,14 +397,30 @@ def test_one_message_is_encoded_once_for_each_level() -> None:
 # -- bounds ---------------------------------------------------------------------------------------
 
 
-def test_a_packet_full_of_properties_costs_no_more_than_its_size_allows() -> None:
-    """Thousands of the smallest there are: read once, in order, and held once."""
-    pair = bytes.fromhex("26 0000 0000")
-    body = bytes.fromhex("0001 61") + write_varint(5 * 15_000) + pair * 15_000
-    (packet,) = decode(b"\x30" + write_varint(len(body)) + body)
-    assert isinstance(packet, Publish)
-    assert packet.properties is not None
-    assert packet.properties.user == (("", ""),) * 15_000
+def _full(parts: int) -> dict[str, tuple[Packet, bytes]]:
+    """Packets of so many parts each, as small as they can be, and their bytes at MQTT 5."""
+    said = Properties(user=(("", ""),) * parts)
+    ids = Properties(subscription_ids=(1,) * parts)
+    packets: dict[str, Packet] = {
+        "properties": Publish("a", properties=said),
+        "subscription ids": Publish("a", properties=ids),
+        "properties before anybody is known": Connect(level=LEVEL_5, properties=said),
+        "properties of a will": Connect(level=LEVEL_5, will=Publish("a", properties=said)),
+        "filters": Subscribe(1, (Wanted("a"),) * parts),
+        "filters to end": Unsubscribe(1, ("a",) * parts),
+        "codes": Suback(1, (Code.SUCCESS,) * parts),
+        "codes of an end": Unsuback(1, (Code.SUCCESS,) * parts),
+    }
+    return {name: (packet, encode(packet, LEVEL_5)) for name, packet in packets.items()}
+
+
+@pytest.mark.parametrize("name", _full(1))
+def test_a_packet_has_so_few_parts_that_reading_it_holds_nobody_up(name: str) -> None:
+    packet, wire = _full(PARTS_MAX)[name]
+    assert decode(wire) == [packet]
+    (fault,) = decode(_full(PARTS_MAX + 1)[name][1])
+    assert isinstance(fault, Malformed)
+    assert (fault.reason, fault.code) == (Reason.TOO_LARGE, Code.TOO_LARGE)
 
 
 @pytest.mark.parametrize("claimed", [100, 99_000])

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from broker.process import running
-from broker.rawclient import Visitors
+from broker.rawclient import PATIENCE_S, Visitors
 from broker.siege import DELAY_S_MAX, comes_in, crowd, until_served, witness
 from demesh.broker.codec import Connect, Pingreq, Properties, Puback, Publish, encode
+from demesh.broker.properties import write_varint
 from demesh.wire.topics import Topics
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
@@ -108,6 +109,22 @@ async def test_connections_that_say_nothing_lock_nobody_out_and_do_not_stay() ->
         closed = counters["closed/connections_full"], counters["closed/connect_timeout"]
         assert sum(closed) == 1_500
         assert min(closed) > 100
+        visitors.leave()
+
+
+async def test_packets_full_of_properties_hold_nobody_up() -> None:
+    """A quarter of a megabyte of the smallest there are, before anybody is known."""
+    pairs = b"\x26\0\0\0\0" * 52_000
+    body = bytes.fromhex("0004 4d515454 05 02 003c") + write_varint(len(pairs)) + pairs + b"\0\0"
+    hello = b"\x10" + write_varint(len(body)) + body
+    async with running() as broker, crowd(broker.port) as strangers:
+        visitors = Visitors(broker.port)
+        async with witness(visitors):
+            await strangers.open(100, lambda n: hello)
+            for reader, _ in strangers.lines:
+                async with asyncio.timeout(PATIENCE_S):
+                    assert await reader.read() == b""
+        assert (await broker.counters())["closed/too_large"] == 100
         visitors.leave()
 
 

@@ -40,11 +40,13 @@ from demesh.broker.packets import (
     Wanted,
 )
 from demesh.broker.properties import (
+    PARTS_MAX,
     FaultError,
     Place,
     read_binary,
     read_properties,
     read_text,
+    too_many,
 )
 
 _set = object.__setattr__
@@ -291,6 +293,8 @@ def _subscribe(body: _Body, *, five: bool) -> Subscribe:
     properties = body.properties(Place.SUBSCRIBE) if five else None
     filters = []
     while body.more():
+        if len(filters) == PARTS_MAX:
+            raise too_many(Place.SUBSCRIBE)
         name = body.text()
         options = body.octet()
         if options & 3 == 3 or options & (0xC0 if five else 0xFC):
@@ -319,6 +323,8 @@ def _decode_suback_5(data: bytes) -> Suback:
 def _last_codes(body: _Body, allowed: dict[int, Code], place: Place) -> tuple[Code, ...]:
     if not body.more():
         raise FaultError(f"{place.name} without a code", Code.PROTOCOL_ERROR)
+    if body.size - body.at > PARTS_MAX:
+        raise too_many(place)
     return tuple(_code(number, allowed, place) for number in body.data[body.at :])
 
 
@@ -335,6 +341,8 @@ def _unsubscribe(body: _Body, *, five: bool) -> Unsubscribe:
     properties = body.properties(Place.UNSUBSCRIBE) if five else None
     filters = []
     while body.more():
+        if len(filters) == PARTS_MAX:
+            raise too_many(Place.UNSUBSCRIBE)
         filters.append(body.text())
     if not filters:
         raise FaultError("UNSUBSCRIBE without a filter", Code.PROTOCOL_ERROR)
