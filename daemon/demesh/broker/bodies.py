@@ -291,7 +291,7 @@ def _decode_subscribe_5(data: bytes) -> Subscribe:
 def _subscribe(body: _Body, *, five: bool) -> Subscribe:
     pid = body.packet_id()
     properties = body.properties(Place.SUBSCRIBE) if five else None
-    filters = []
+    filters: list[Wanted] = []
     while body.more():
         if len(filters) == PARTS_MAX:
             raise too_many(Place.SUBSCRIBE)
@@ -339,7 +339,7 @@ def _decode_unsubscribe_5(data: bytes) -> Unsubscribe:
 def _unsubscribe(body: _Body, *, five: bool) -> Unsubscribe:
     pid = body.packet_id()
     properties = body.properties(Place.UNSUBSCRIBE) if five else None
-    filters = []
+    filters: list[str] = []
     while body.more():
         if len(filters) == PARTS_MAX:
             raise too_many(Place.UNSUBSCRIBE)
