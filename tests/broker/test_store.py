@@ -23,7 +23,7 @@ from demesh.broker.saved import (
     Subscribed,
     Waiting,
 )
-from demesh.broker.store import FILE, Store
+from demesh.broker.store import FILE, SYNC_NS, Store
 from demesh.errors import StorageError, TemporaryError
 from demesh.ports import SECOND
 
@@ -151,6 +151,14 @@ def test_after_a_kill_no_packet_id_is_given_twice(folder: Path, tmp_path: Path) 
     assert abs(session.record.next_id - 10) > 30_000
     assert 1 <= session.record.next_id <= 65_535
     assert replace(session.record, next_id=10) == replace(orderly.record)
+
+
+def test_the_log_is_synced_now_and_then_and_nothing_else_happens(folder: Path) -> None:
+    store, _ = opened(folder)
+    for minute in range(4):
+        record = replace(BARE, client_id=f"c{minute}")
+        store.write(Changes(sessions=(put(record),)), minute * SYNC_NS, WALL + minute * SYNC_NS)
+    assert len(again(store, folder, 3 * SYNC_NS, WALL + 3 * SYNC_NS).sessions) == 4
 
 
 def test_all_anew_leaves_only_what_is_said_now(folder: Path) -> None:

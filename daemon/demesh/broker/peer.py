@@ -150,6 +150,8 @@ class Peer(asyncio.Protocol):
         self._host.arrived(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._linger is not None:  # it would keep all this in memory
+        # Neither timer nor circle is to keep all this in memory.
+        if self._linger is not None:
             self._linger.cancel()
+        self.feed = self.decoder.feed
         self._host.lost(self)
