@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
@@ -265,6 +266,26 @@ async def test_a_client_that_does_not_read_is_closed(papers: Papers, scheme: str
         async def more() -> None:
             fast.send(Publish("flood", bytes(100_000)))
             await fast.nothing()
+
+        await until(lambda: bool(street.server.counters.closed), more)
+        assert street.server.counters.closed == {Reason.SLOW: 1}
+
+
+@pytest.mark.parametrize("scheme", ("ws", "wss"))
+async def test_answers_to_pings_that_nobody_reads_end_the_connection(
+    papers: Papers, scheme: str
+) -> None:
+    limits = Limits(write_buffer_bytes_max=100_000, packets_per_s_max=None)
+    async with Street(papers, limits) as street:
+        client = await street.connect(scheme)
+        client.reader.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        message = masked_frame(encode(Publish("t", b"")))  # has no answer, and pays for pings
+        pings = masked_frame(bytes(125), 9) * 8
+
+        async def more() -> None:
+            client.writer.writer.write((message + pings) * 50)
+            with contextlib.suppress(ConnectionError):
+                await client.writer.writer.drain()
 
         await until(lambda: bool(street.server.counters.closed), more)
         assert street.server.counters.closed == {Reason.SLOW: 1}

@@ -23,7 +23,8 @@ from demesh.broker.codec import (
 )
 from demesh.broker.limits import Limits, Reason
 from demesh.broker.notices import Notices
-from demesh.broker.server import Server, origin_of
+from demesh.broker.origins import origin_of
+from demesh.broker.server import Server
 from demesh.broker.settings import Endpoint
 from demesh.broker.store import Store
 from demesh.errors import TemporaryError
@@ -152,6 +153,28 @@ async def test_a_client_that_does_not_read_is_closed_and_the_others_go_on() -> N
                 told = await fast.messages()
         assert (told or [await fast.next()]) == [Publish("gone", b"slow")]
         assert server.counters.closed == {Reason.SLOW: 1}
+        visitors.leave()
+
+
+async def test_those_who_do_not_read_have_so_much_together_and_the_furthest_behind_is_closed() -> (
+    None
+):
+    limits = Limits(write_buffer_bytes_max=1 << 30, write_buffer_bytes_total_max=4_000_000)
+    async with Server(limits=limits) as server:
+        visitors = Visitors(server.port)
+        slow = [await visitors.connect(f"slow{n}") for n in range(4)]
+        for n, client in enumerate(slow):
+            await client.subscribe(("flood", 0), *([] if n else [("more", 0)]))
+            client.writer.transport.pause_reading()
+        fast = await visitors.connect("fast")
+        async with asyncio.timeout(PATIENCE_S):
+            while not server.counters.closed:
+                fast.send(Publish("flood", bytes(50_000)), Publish("more", bytes(50_000)))
+                await fast.nothing()
+        assert server.counters.closed == {Reason.SLOW: 1}
+        slow[0].writer.transport.resume_reading()
+        while await slow[0].next() is not None:
+            pass
         visitors.leave()
 
 

@@ -122,6 +122,9 @@ class Limits:
     # Bytes waiting for one client that does not read. Twice what is retained; a client that is
     # further behind is better closed, so that it comes back to its bounded session.
     write_buffer_bytes_max: int = 8 * 1024 * 1024
+    # For all such clients together, closed ones that still take their last word too: as much as
+    # waits in queues. Whoever is furthest behind is closed.
+    write_buffer_bytes_total_max: int = 256 * 1024 * 1024
 
 
 @dataclass(slots=True)

@@ -8,6 +8,8 @@ guesser's time and not the broker's.
 
 from __future__ import annotations
 
+import ipaddress
+
 from demesh.broker.limits import Limits
 from demesh.ports import SECOND, Instant
 
@@ -76,3 +78,19 @@ class Origins:
         settled = [origin for origin in gone if max(origin.paid_at, origin.failed_at) <= now]
         for origin in settled or gone:
             del self._origins[origin.name]
+
+
+def origin_of(address: str) -> str:
+    """Whose account a connection uses: its address, of IPv6 the network that one site has.
+
+    None ("") on this machine itself: a street may run here, and no board is to pay for another.
+    """
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if ip.is_loopback:
+        return ""
+    if ip.version == 4:
+        return address
+    return str(ipaddress.ip_network((ip, 64), strict=False))

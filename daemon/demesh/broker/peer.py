@@ -87,6 +87,11 @@ class Peer(asyncio.Protocol):
         return str(name[0]) if name else ""
 
     @property
+    def unsent_bytes(self) -> int:
+        """Bytes handed to the transport that the system has not taken."""
+        return self.transport.get_write_buffer_size()
+
+    @property
     def shaking(self) -> bool:
         """Whether the next bytes are a part of a TLS handshake."""
         return self._tls is not None and not self._tls.shaken

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import time
 from collections.abc import Iterable
@@ -23,10 +22,12 @@ from demesh.broker.codec import encode
 from demesh.broker.limits import Counters, Limits, Reason
 from demesh.broker.machine import Broker, Close, Effect, Pause, Transmit
 from demesh.broker.notices import Notices
+from demesh.broker.origins import origin_of
 from demesh.broker.peer import LINGER_S, Peer
 from demesh.broker.saving import Saving
 from demesh.broker.settings import Endpoint, Trust
 from demesh.broker.store import Store
+from demesh.broker.unsent import Unsent
 from demesh.broker.websocket import WebSocket
 from demesh.errors import TemporaryError
 from demesh.ports import SECOND, Instant
@@ -71,6 +72,7 @@ class Server:
         self._peers: dict[int, Peer] = {}
         self._closing: dict[int, Peer] = {}
         self._unwritten: list[Peer] = []
+        self._unsent = Unsent(self.limits.write_buffer_bytes_total_max)
         self._behind: list[Peer] = []  # to be heard in the next turn, without reading
         self._last_conn = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -215,6 +217,7 @@ class Server:
 
     def lost(self, peer: Peer) -> None:
         """The connection is gone, by either side."""
+        self._unsent.forget(peer)
         if self._closing.pop(peer.conn, None) is None and self._running:
             self._peers.pop(peer.conn, None)
             self._carry_out(self._broker.disconnected(peer.conn, time.monotonic_ns()))
@@ -232,6 +235,8 @@ class Server:
         packets = peer.unheard
         if data or not packets:
             packets = packets + peer.feed(data, self.limits.turn_packets_max)
+            if peer.layers:  # they answer by themselves
+                self._look_at(peer)
         if peer.layers and packets and not peer.certified:
             self._certify(peer)
         for number, packet in enumerate(packets, 1):
@@ -344,9 +349,18 @@ class Server:
 
     def _write_to(self, peer: Peer) -> None:
         peer.flush()
-        backlog = peer.transport.get_write_buffer_size()
-        if backlog > self.limits.write_buffer_bytes_max and peer.conn in self._peers:
-            peer.transport.abort()
+        self._look_at(peer)
+
+    def _look_at(self, peer: Peer) -> None:
+        """Close whoever does not read what is sent to it."""
+        if peer.unsent_bytes > self.limits.write_buffer_bytes_max:
+            self._give_up(peer)
+        while (furthest := self._unsent.look(peer)) is not None:
+            self._give_up(furthest)
+
+    def _give_up(self, peer: Peer) -> None:
+        peer.transport.abort()
+        if peer.conn in self._peers:
             self._carry_out(self._broker.close(peer.conn, Reason.SLOW, time.monotonic_ns()))
 
     def _set_timer(self) -> None:
@@ -365,22 +379,6 @@ class Server:
         self._timer = self._timer_at = None
         self._carry_out(self._broker.tick(time.monotonic_ns()))
         self._set_timer()
-
-
-def origin_of(address: str) -> str:
-    """Whose account a connection uses: its address, of IPv6 the network that one site has.
-
-    None ("") on this machine itself: a street may run here, and no board is to pay for another.
-    """
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if ip.is_loopback:
-        return ""
-    if ip.version == 4:
-        return address
-    return str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 def _no_listener(endpoint: Endpoint, error: OSError) -> str:
