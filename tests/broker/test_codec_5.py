@@ -95,6 +95,7 @@ def decode(data: bytes | str, level: int = LEVEL_5) -> list[Packet | Malformed]:
         (Disconnect(Code.DISCONNECT_WITH_WILL), "e0 01 04"),
         (Disconnect(properties=Properties(session_expiry_s=0)), "e0 07 00 05 11 00000000"),
         (Auth(), "f0 00"),
+        (Auth(Code.CONTINUE_AUTH), "f0 02 18 00"),
         (Auth(Code.AUTH_AGAIN, Properties(auth_method="m")), "f0 06 19 04 15 0001 6d"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
@@ -111,7 +112,7 @@ def test_the_bytes_are_those_of_the_standard(packet: Packet, wire: str) -> None:
         ("40 04 0001 00 00", Puback(1)),
         ("e0 01 00", Disconnect()),
         ("e0 02 00 00", Disconnect()),
-        ("f0 02 18 00", Auth(Code.CONTINUE_AUTH)),
+        ("f0 02 00 00", Auth()),
     ],
 )
 def test_what_may_be_left_out_may_also_be_said(wire: str, packet: Packet) -> None:
@@ -159,6 +160,7 @@ WRONG = {
     "CONNACK of 3.1.1": ("20 02 00 00", 0x81),
     "bytes after DISCONNECT": ("e0 03 00 00 00", 0x81),
     "bytes after PUBACK": ("40 05 0001 00 00 00", 0x81),
+    "AUTH with a code alone": ("f0 01 18", 0x81),
     "reserved flags of AUTH": ("f1 00", 0x81),
     "PINGREQ with a body": ("c0 01 00", 0x81),
 }

@@ -274,6 +274,8 @@ def _reason(
     make: Callable[[Code, Properties | None], Packet], place: Place, allowed: dict[int, Code]
 ) -> Callable[[bytes], Packet]:
     def decode(data: bytes) -> Packet:
+        if len(data) == 1 and place is Place.AUTH:  # 3.15.2.1: both may be left out, or neither
+            raise FaultError("AUTH with a code and no properties")
         code = _code(data[0], allowed, place) if data else Code.SUCCESS
         return make(code, _last_properties(data, 1, place))
 

@@ -171,7 +171,8 @@ def _encode_other(packet: Packet, level: int) -> bytes:
         case Disconnect(code, properties):
             first, body = 0xE0, _reason(code, properties, Place.DISCONNECT) if five else b""
         case Auth(code, properties) if five:
-            first, body = 0xF0, _reason(code, properties, Place.AUTH)
+            first = 0xF0  # 3.15.2.1: only both together may be left out
+            body = _reason(code, properties or (Properties() if code else None), Place.AUTH)
         case _:
             raise ValueError(f"{type(packet).__name__} is no packet of level {level}")
     return _head(first, len(body)) + body
