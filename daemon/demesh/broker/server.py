@@ -72,7 +72,7 @@ class Server:
         self._peers: dict[int, Peer] = {}
         self._closing: dict[int, Peer] = {}
         self._unwritten: list[Peer] = []
-        self._unsent = Unsent(self.limits.write_buffer_bytes_total_max)
+        self._unsent: Unsent[Peer] = Unsent(self.limits.write_buffer_bytes_total_max)
         self._behind: list[Peer] = []  # to be heard in the next turn, without reading
         self._last_conn = 0
         self._timer: asyncio.TimerHandle | None = None

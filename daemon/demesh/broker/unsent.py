@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 
 class Waiting(Hashable, Protocol):
@@ -15,7 +15,10 @@ class Waiting(Hashable, Protocol):
         ...
 
 
-class Unsent:
+W = TypeVar("W", bound=Waiting)
+
+
+class Unsent(Generic[W]):
     """Who is behind, and by how much when it was last looked at.
 
     The sum may be too high, for nobody says when a client has read; all are looked at again before
@@ -26,10 +29,10 @@ class Unsent:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._behind: dict[Waiting, int] = {}
+        self._behind: dict[W, int] = {}
         self._bytes = 0
 
-    def look(self, one: Waiting) -> Waiting | None:
+    def look(self, one: W) -> W | None:
         """Look at a connection that was written to; whom to close, if all are too far behind:
         the one furthest behind. Ask again after that."""
         self._take_down(one)
@@ -41,11 +44,11 @@ class Unsent:
             return None
         return max(self._behind, key=self._behind.__getitem__)
 
-    def forget(self, one: Waiting) -> None:
+    def forget(self, one: W) -> None:
         """A connection is gone."""
         self._bytes -= self._behind.pop(one, 0)
 
-    def _take_down(self, one: Waiting) -> None:
+    def _take_down(self, one: W) -> None:
         self.forget(one)
         behind = one.unsent_bytes
         if behind:
