@@ -77,6 +77,29 @@ def test_who_takes_anothers_client_id_cuts_him_off_and_hears_nothing_of_his(door
     assert check_take_over(door, ANNA, BORIS, CAROL) == (True, True)
 
 
+def test_client_ids_by_login_keep_ids_apart_and_make_all_programs_of_a_device_one(
+    tmp_path: Path,
+) -> None:
+    kit = Mosquitto(tmp_path / "mosquitto", passwords_for((ANNA, BORIS, CAROL)))
+    kit.drop_in(
+        "mosquitto/demesh.conf",
+        {
+            "listener 1883": f"listener {kit.port} 127.0.0.1",
+            "max_connections 1000": "use_username_as_clientid true",
+        },
+    )
+    kit.process.start()
+    try:
+        with calling(kit.door, BORIS, client_id=BORIS) as daemon:
+            with calling(kit.door, ANNA, client_id=BORIS) as thief:
+                assert thief.connected and not daemon.closed
+            with calling(kit.door, BORIS, client_id=f"{BORIS}-doctor") as tool:
+                assert tool.connected
+                daemon.until(lambda: daemon.closed, "the end of the daemon's connection")
+    finally:
+        kit.process.stop()
+
+
 def test_a_login_that_is_a_wildcard_speaks_for_nobody(door: Door) -> None:
     topic = spoken_by(BORIS, CAROL)["vote"]
     with listening(door, CAROL) as (device, _), calling(door, BORIS) as true:
