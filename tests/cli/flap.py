@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sqlite3
 import sys
 import tempfile
 import time
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.mesh import Board, Mesh
-from cli.street import Street, Watcher
+from cli.mesh import Mesh
+from cli.street import Street, Watcher, tip
 from transport.brokers import BrokerProcess, embedded
 from transport.flapping import Flapping
 
@@ -61,18 +59,6 @@ class Figures:
         )
         found.append(f"  memory of the boards, MB: {memory}")
         return found + [f"  {broker}" for broker in self.brokers]
-
-
-def tip(board: Board) -> int:
-    """The height of the last block on a board's disk."""
-    path = board.folder / "data" / "ledger.db"
-    if not path.exists():
-        return -1
-    try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-            return int(database.execute("SELECT ifnull(max(height), 0) FROM blocks").fetchone()[0])
-    except sqlite3.OperationalError:  # being written, or not laid out yet
-        return -1
 
 
 def memory_kb(street: Street) -> list[int]:

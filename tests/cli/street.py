@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import queue
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -116,3 +118,15 @@ def everybody_up(street: Street, watcher: Watcher) -> None:
         lambda: all(len(watcher.last("state", b.name).get("up", ())) == 4 for b in boards),
         "everybody up, for everybody",
     )
+
+
+def tip(board: Board) -> int:
+    """The height of the last block on a board's disk."""
+    path = board.folder / "data" / "ledger.db"
+    if not path.exists():
+        return -1
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return int(database.execute("SELECT ifnull(max(height), 0) FROM blocks").fetchone()[0])
+    except sqlite3.OperationalError:  # being written, or not laid out yet
+        return -1

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
 import pytest
 
+from broker.papers import Papers, needs_openssl
 from cli.mesh import Mesh
-from cli.street import Document, Street, Watcher, everybody_up
-from transport.brokers import BrokerProcess, embedded
+from cli.street import PATIENCE_S, Document, Street, Watcher, everybody_up, tip
+from demesh.storage.keys import load_key
+from demesh.wire import identity
+from transport.brokers import BrokerProcess, embedded, free_port
 
 # Decisions before, and after the loss.
 SAMPLES = 12
@@ -55,6 +61,14 @@ def height(watchers: list[Watcher]) -> int:
     """The highest that any of them has seen decided."""
     found = [d["height"] for w in watchers for t, d in w.seen if t == "decision"]
     return max(found, default=0)
+
+
+def until(reached: Callable[[], bool], what: str) -> None:
+    """Look again and again at what boards have on their disks."""
+    end, nothing = time.monotonic() + PATIENCE_S, threading.Event()
+    while not reached():
+        assert time.monotonic() < end, f"not seen: {what}"
+        nothing.wait(0.1)  # a disk tells nobody
 
 
 def finality_ms(found: list[Document]) -> list[int]:
@@ -107,3 +121,53 @@ def test_a_broker_lost_in_the_midst_of_a_decision_stops_and_delays_nobody(
     for board in boards:
         assert "Traceback" not in street.log(board)
         assert "no quorum" not in street.log(board)
+
+
+@needs_openssl
+def test_a_mesh_with_logins_and_tls_at_two_brokers_decides_on_when_one_is_lost(
+    tmp_path: Path,
+) -> None:
+    """The brokers that come with demesh, with nothing but certificate and accounts."""
+    papers, passwords = Papers(tmp_path / "papers"), tmp_path / "passwords"
+    ports = free_port(), free_port()
+    street = Street(Mesh(tmp_path, ",".join(f"mqtts://127.0.0.1:{port}" for port in ports)))
+    mesh, boards = street.mesh, street.mesh.boards
+    for board in boards:
+        key = load_key(board.folder / "device.key")
+        id = identity.text(identity.device_id(bytes(key.verify_key)))
+        secret = board.folder / "broker.password"
+        words = ("broker", "account", "add", id, "--passwords", str(passwords), "-o", str(secret))
+        done = mesh.demesh(*words)
+        assert done.returncode == 0, done.stderr
+        mesh.configure(
+            board,
+            mesh.url,
+            f'username = "{id}"\npassword_file = "broker.password"\n'
+            f'ca_file = "{papers.authority}"\nwait_s = 20',
+        )
+    mesh.trade(boards[0], boards[1])
+    flags = ["--certificate", papers.certificate, "--key", papers.key, "--passwords", passwords]
+    command = [sys.executable, "-m", "demesh", "broker", *map(str, flags), "--listen"]
+    brokers = [BrokerProcess([*command, f"mqtts://127.0.0.1:{port}"], port) for port in ports]
+    try:
+        for broker in brokers:
+            broker.start()
+        street.start(*boards)
+        until(lambda: min(map(tip, boards)) >= 3, "blocks, everywhere")
+        until(
+            lambda: all(street.log(board).count("connected to mqtts://") == 2 for board in boards),
+            "everybody has both brokers",
+        )
+        height = max(map(tip, boards))
+        brokers[0].stop(kill=True)
+        until(lambda: min(map(tip, boards)) > height + 3, "blocks go on, everywhere")
+    finally:
+        street.kill_all()
+        for broker in brokers:
+            broker.stop(kill=True)
+    for board in boards:
+        log = street.log(board)
+        assert (
+            log.count("(MQTT 5)") == 2 and f"lost the broker at mqtts://127.0.0.1:{ports[0]}" in log
+        ), log
+        assert "does not take" not in log and "Traceback" not in log, log
