@@ -12,6 +12,8 @@ from demesh.ports import Publish
 PINGREQ = b"\xc0\x00"
 PUBACK = b"\x40\x02"  # and the packet id
 
+# No expiry either: a broker then has to count it down for each receiver, which costs ours 8 to 20 %
+# of a delivery, and all it saves is old messages for who comes back within the hour of a session.
 _NO_PROPERTIES = b"\x00"
 
 
