@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from broker.rawclient import RawClient, Visitors
 from demesh.broker.codec import (
+    Code,
     Connect,
     Decoder,
     Packet,
@@ -23,6 +24,7 @@ from demesh.broker.codec import (
     Publish,
     Pubrec,
     Pubrel,
+    Suback,
     Subscribe,
     Wanted,
     encode,
@@ -178,6 +180,43 @@ def test_fetching_retained_messages_again_and_again_is_paid_for() -> None:
     wanted = Subscribe(1, (Wanted("#", 0),))
     assert Pause(A, "a") not in desk.say(A, wanted)
     assert Pause(A, "a") in desk.say(A, wanted)
+
+
+def deep_desk() -> Desk:
+    """Many retained topics of many levels, of which a filter finds none at its last."""
+    desk = Desk(Limits())
+    for number in range(1000):
+        desk.now += 10 * MILLISECOND
+        desk.say(A, Publish(f"{number}/{'a/' * 29}end", b"x", retain=True))
+    desk.now += SECOND
+    desk.join(B, "b")
+    return desk
+
+
+def test_what_a_filter_looks_at_is_paid_for_even_if_it_finds_nothing() -> None:
+    desk = deep_desk()
+    costly = Wanted("+/" * 30 + "other", 0)
+    effects = desk.say(B, *[Subscribe(1, (costly,))] * 10)  # 300,000 looks, 0.3 s of the account
+    assert Pause(B, "b") in effects
+
+
+def test_one_packet_takes_no_more_looks_than_a_turn_bears() -> None:
+    desk = deep_desk()
+    filters = tuple(Wanted(f"{'+/' * 30}{number}", 0) for number in range(100))
+    answer, *_ = desk.say(B, Subscribe(1, filters))
+    assert isinstance(answer, Transmit) and isinstance(answer.packet, Suback)
+    granted, refused = [Code.SUCCESS] * 2, [Code.QUOTA] * 98
+    assert answer.packet.codes == (*granted, *refused)
+    unasked = tuple(one._replace(retain_handling=2) for one in filters)
+    answer, *_ = desk.say(B, Subscribe(2, unasked))
+    assert answer == Transmit(B, Suback(2, (Code.SUCCESS,) * 100))
+
+
+def test_the_brokers_own_topics_are_paid_for_as_any_others() -> None:
+    desk = Desk(Limits())
+    desk.now += SECOND
+    effects = desk.say(A, Subscribe(1, (Wanted("$SYS/#", 0),) * 128))
+    assert effects[-1] == Pause(A, "a")
 
 
 def test_without_a_rate_nobody_is_paused() -> None:

@@ -59,9 +59,11 @@ class Retained:
         self._put(Kept(kept, expires_at, publisher))
         self._note(topic)
 
-    def match(self, pattern: str, now: Instant) -> list[Kept]:
-        """What a new subscriber gets, in an order that depends on the order of coming only."""
-        return [kept for kept in self._tree.match(pattern) if not is_over(kept.expires_at, now)]
+    def match(self, pattern: str, now: Instant) -> tuple[list[Kept], int]:
+        """What a new subscriber gets, in an order that depends on the order of coming only; and how
+        many branches of the tree were looked at for it."""
+        found, looks = self._tree.match(pattern)
+        return [kept for kept in found if not is_over(kept.expires_at, now)], looks
 
     def expire(self, now: Instant) -> None:
         """Drop what is over."""

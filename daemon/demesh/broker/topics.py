@@ -168,15 +168,19 @@ class RetainedTree(Generic[V]):
 
     def match_all(self) -> list[V]:
         """All values."""
-        return list(_values(self._root, True))
+        return [one.value for one in _below(self._root, True) if one.value is not None]
 
-    def match(self, pattern: str) -> list[V]:
-        """The values of all topics that a valid filter matches."""
+    def match(self, pattern: str) -> tuple[list[V], int]:
+        """The values of all topics that a valid filter matches, and how many branches had to be
+        looked at, which may be all there are for nothing."""
         branches = [self._root]
+        looks = 0
         levels = pattern.split("/")
         for index, level in enumerate(levels):
             if level == "#":
-                return [value for branch in branches for value in _values(branch, index > 0)]
+                branches = [one for branch in branches for one in _below(branch, index > 0)]
+                looks += len(branches)
+                break
             following = []
             for branch in branches:
                 if level == "+":
@@ -187,8 +191,9 @@ class RetainedTree(Generic[V]):
                     ]
                 elif (below_literal := branch.below.get(level)) is not None:
                     following.append(below_literal)
+            looks += len(branches) + len(following)
             branches = following
-        return [branch.value for branch in branches if branch.value is not None]
+        return [branch.value for branch in branches if branch.value is not None], looks
 
 
 def _collect(found: dict[S, list[T]], subscribers: dict[S, T]) -> None:
@@ -218,10 +223,9 @@ def _prune(path: list[_Branch[V]], pattern: str, empty: Callable[[V], bool]) -> 
     return len(levels)
 
 
-def _values(branch: _Branch[V | None], reserved: bool) -> Iterator[V]:
-    """All values of a branch and below it; `reserved`: those under `$` too."""
-    if branch.value is not None:
-        yield branch.value
+def _below(branch: _Branch[V], reserved: bool) -> Iterator[_Branch[V]]:
+    """A branch and all below it; `reserved`: those under `$` too."""
+    yield branch
     for name, below in branch.below.items():
         if reserved or not name.startswith("$"):
-            yield from _values(below, True)
+            yield from _below(below, True)
