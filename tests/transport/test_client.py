@@ -477,6 +477,52 @@ async def test_no_garbage_from_a_broker_ends_more_than_the_connection(seed: int)
     bench.connection.close()
 
 
+HOSTILE: dict[str, tuple[Packet, ...]] = {
+    "two codes": (Suback(1, (Code.GRANTED_1, Code.GRANTED_1)),),
+    "no code": (Suback(1, ()),),
+    "the second answer first": (Suback(1, (Code.GRANTED_1,)), Connack()),
+    "two welcomes": (Connack(), Connack()),
+    "too many codes": (Connack(), Suback(1, (Code.GRANTED_1, Code.GRANTED_1))),
+    "too few codes": (Connack(), Suback(1, ())),
+    "goodbye": (Disconnect(Code.SHUTTING_DOWN),),
+    "goodbye after the welcome": (Connack(), Disconnect(Code.SHUTTING_DOWN)),
+}
+
+
+@pytest.mark.parametrize("packets", HOSTILE.values(), ids=HOSTILE)
+async def test_answers_in_the_wrong_order_or_number_are_the_brokers_fault(
+    packets: tuple[Packet, ...],
+) -> None:
+    bench = Bench()
+    async with asyncio.timeout(PATIENCE_S):
+        starting = asyncio.ensure_future(bench.connection.start())
+        await asyncio.sleep(0)
+        bench.feed(bench.coded(*packets))
+        with pytest.raises(ConnectionError):
+            await starting
+    bench.connection.close()
+    assert bench.wire.closed
+
+
+@pytest.mark.parametrize("seed", range(100))
+async def test_no_garbage_in_place_of_a_welcome_is_taken_for_a_fault_of_ours(seed: int) -> None:
+    chance = random.Random(seed)
+    bench = Bench(LEVELS[seed % 2])
+    starting = asyncio.ensure_future(bench.connection.start())
+    for _ in range(10):
+        await asyncio.sleep(0)
+        body = chance.randbytes(chance.choice((0, 1, 2, 3, 4, 5, 9)))
+        if chance.random() < 0.5:
+            body = bytes((0, chance.choice((0, 1)), *body))
+        kind = chance.choice((2, 2, 4, 9, 9, 13, 14))
+        bench.feed(bytes((kind << 4, len(body))) + body)
+    bench.connection.connection_lost(None)
+    with suppress(OSError):
+        await starting
+        await bench.connection.ended()
+    bench.connection.close()
+
+
 async def test_a_topic_that_is_no_text_is_nobodys_and_ends_nothing() -> None:
     """A broker may hand on what anybody made up: hanging up would be what they want."""
     bench = Bench()

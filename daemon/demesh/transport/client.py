@@ -111,7 +111,7 @@ class Connection(asyncio.BufferedProtocol):
         )
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(READ_BYTES))
-        self._answers: asyncio.Queue[list[ReasonCode] | Exception] = asyncio.Queue()
+        self._answers: asyncio.Queue[tuple[str, list[ReasonCode]] | Exception] = asyncio.Queue()
         self._under_way: dict[int, tuple[Parcel, int]] = {}
         self._packet_id = 1  # the subscription's, which is answered before the next one is used
         self._packet_bytes_max: int | None = None
@@ -127,7 +127,9 @@ class Connection(asyncio.BufferedProtocol):
         if link.will:
             paho.will_set(*link.will, qos=1)
         paho.on_connect = lambda _, __, ___, reason, props: self._welcomed(reason, props)
-        paho.on_subscribe = lambda _, __, ___, granted, ____: self._answers.put_nowait(granted)
+        paho.on_subscribe = lambda _, __, ___, codes, ____: self._answers.put_nowait(
+            ("SUBACK", codes)
+        )
         paho.on_disconnect = lambda _, __, flags, reason, ____: self._dismissed(
             reason, flags.is_disconnect_packet_from_server
         )
@@ -150,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
         self._paho.greet(self._link.host, self._link.port, self._link.keepalive_s)
         self._tick()
         try:
-            (welcome,) = await self._answer()
+            (welcome,) = await self._answer("CONNACK", 1)
         except TimeoutError:
             raise
         except OSError as error:
@@ -162,8 +164,8 @@ class Connection(asyncio.BufferedProtocol):
             raise ConnectionError("the broker keeps no retained messages; a mesh needs them")
         if self._link.subscriptions:
             self._paho.listen(self._link.subscriptions)
-            granted = await self._answer()
-            for topic, code in zip(self._link.subscriptions, granted, strict=False):
+            granted = await self._answer("SUBACK", len(self._link.subscriptions))
+            for topic, code in zip(self._link.subscriptions, granted, strict=True):
                 if code.is_failure:
                     raise ConnectionError(f"the subscription to {topic} was refused: {code}")
                 if code.value < self._link.least_qos:
@@ -229,8 +231,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(exc or ConnectionError("the broker hung up"))
 
-    async def _answer(self) -> list[ReasonCode]:
-        """The next one; while others come, it may be behind them."""
+    async def _answer(self, kind: str, count: int) -> list[ReasonCode]:
+        """The next one, which must be this; while others come, it may be behind them."""
         asked_at = self._loop.time()
         while True:
             try:
@@ -242,7 +244,10 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 if isinstance(answer, Exception):
                     raise answer
-                return answer
+                came, codes = answer
+                if (came, len(codes)) != (kind, count):
+                    raise ConnectionError(f"the broker answers what nobody asked: {came}")
+                return codes
 
     def _welcomed(self, reason: ReasonCode, properties: Properties) -> None:
         """CONNACK, with what the broker cannot do."""
@@ -252,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
         self._outbox.window = min(WINDOW, given("ReceiveMaximum", WINDOW))
         self._packet_bytes_max = given("MaximumPacketSize")
         self._keeps = bool(given("RetainAvailable", True))
-        self._answers.put_nowait([reason])
+        self._answers.put_nowait(("CONNACK", [reason]))
 
     def _dismissed(self, reason: ReasonCode, by_broker: bool) -> None:
         if by_broker:
