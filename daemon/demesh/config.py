@@ -256,6 +256,7 @@ def split_url(section: Section, key: str, url: str) -> tuple[bool, str, int]:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as it is looked up: UnicodeError is a ValueError
     except ValueError:
         raise section.misfit(key, expected) from None
     if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0:
