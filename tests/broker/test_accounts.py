@@ -314,6 +314,7 @@ def test_who_is_known_is_who_could_log_in_again() -> None:
     assert not Accounts(known).knows(ANYBODY)
     assert not Accounts(known).knows("dev")
     assert Accounts(known, by_certificate=True).knows("dev")
+    assert not Accounts(by_certificate=True).knows(ANYBODY)
     assert not Accounts(known, by_certificate=True, removed=frozenset({"dev"})).knows("dev")
 
 

@@ -50,8 +50,7 @@ def test_an_address_that_hangs_up_and_comes_back_has_spent_what_it_spent() -> No
         desk.join(conn, "a", origin="10.0.0.1")
         desk.say(conn, *[Pingreq()] * 10)
         desk.lose(conn)
-    desk.join(99, "a", origin="10.0.0.1")
-    assert pauses(desk, 99, 1)
+    assert desk.join(99, "a", origin="10.0.0.1")[-1] == Pause(99, "a"), "before its first packet"
 
 
 def test_a_user_pays_for_itself_wherever_it_comes_from() -> None:
@@ -95,6 +94,19 @@ def test_one_user_never_has_all_connections() -> None:
     again = sent_to(5, desk.join(5, "3", username="ann", password=b"1"))
     assert isinstance(again[-1], Connack)
     assert again[-1].code == Code.SUCCESS, "a take-over needs no further place"
+
+
+def test_a_user_that_leaves_session_after_session_behind_ends_its_own() -> None:
+    desk = Desk(Table({"ann": b"1", "bob": b"2"}), sessions_max=6)
+    desk.join(A, "bob", username="bob", password=b"2", session_s=60)
+    desk.lose(A)
+    for conn in range(10, 30):
+        desk.join(conn, f"ann-{conn}", username="ann", password=b"1", session_s=60)
+        desk.lose(conn)
+    assert desk.counters.sessions_evicted == 17
+    back, *_ = sent_to(B, desk.join(B, "bob", username="bob", password=b"2", session_s=60))
+    assert isinstance(back, Connack)
+    assert back.session_present
 
 
 def test_who_opens_sockets_and_says_nothing_makes_room_for_who_comes() -> None:

@@ -49,7 +49,7 @@ class Accounts:
             return user == ANYBODY
         if self._passwords is not None and user in self._passwords:
             return True
-        return self._by_certificate and user not in self._removed
+        return self._by_certificate and user != ANYBODY and user not in self._removed
 
     def may_write(self, user: str, client_id: str, topic: str) -> bool:
         """Whether a user may publish to a topic name."""

@@ -125,20 +125,18 @@ class Broker:
         if session is None:
             if isinstance(packet, Connect):
                 self._connect(link, packet, now, effects)
+                self._slow_down(link, now, effects)  # others may have spent its user's all
             else:
                 fault = packet.reason if isinstance(packet, Malformed) else Reason.PROTOCOL
                 self._end(link, fault, now, effects)
             return effects
-        pace = self._pace
-        if pace is not None:
-            pace.charge(link, session, packet, now)
+        if self._pace is not None:
+            self._pace.charge(link, session, packet, now)
         ended = self._conversation.hear(link, session, packet, now, effects)
         if ended is not None:
             self._end(link, ended, now, effects)
-        elif pace is not None and not link.paused and pace.overdrawn(link, now):
-            self._links.pause(link, pace.resume_at(link))
-            self.counters.pauses += 1
-            effects.append(Pause(conn, session.client_id))
+        else:
+            self._slow_down(link, now, effects)
         if type(packet) is Subscribe and self._status_at is None:
             self._attend(now)
         return effects
@@ -231,6 +229,15 @@ class Broker:
 
     # -- links ------------------------------------------------------------------------------------
 
+    def _slow_down(self, link: Link, now: Instant, effects: list[Effect]) -> None:
+        """Pause a link that has said more than it may."""
+        pace, session = self._pace, link.session
+        if pace is None or session is None or link.paused or not pace.overdrawn(link, now):
+            return
+        self._links.pause(link, pace.resume_at(link))
+        self.counters.pauses += 1
+        effects.append(Pause(link.conn, session.client_id))
+
     def _connect(self, link: Link, packet: Connect, now: Instant, effects: list[Effect]) -> None:
         fault = greeting.fault(packet, self.limits)
         user = "" if fault is not None else self._login(link, packet, now)
@@ -253,7 +260,7 @@ class Broker:
         session = self._sessions.get(client_id)
         present = session is not None
         if session is None:
-            oldest = self._sessions.to_evict()
+            oldest = self._sessions.to_evict(user)
             if oldest is not None:
                 self.counters.sessions_evicted += 1
                 self._finish(oldest, now, effects)
@@ -298,7 +305,7 @@ class Broker:
             return None if session.user == user else Reason.CLIENT_OF_ANOTHER
         if user != ANYBODY and self._origins.crowded(f"u {user}"):
             return Reason.CONNECTIONS_FULL
-        if self._sessions.full and self._sessions.to_evict() is None:
+        if self._sessions.full and self._sessions.to_evict(user) is None:
             return Reason.SESSIONS_FULL
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from demesh.broker.access import ANYBODY
 from demesh.broker.backlog import Stock
 from demesh.broker.limits import Counters, Limits
 from demesh.broker.saved import SavedSession, SessionChange
@@ -44,11 +45,17 @@ class Sessions:
         """The session of a client."""
         return self._all.get(client_id)
 
-    def to_evict(self) -> Session | None:
-        """If the table is full: the session longest offline."""
-        if len(self._all) < self._limits.sessions_max:
-            return None
-        return next(iter(self._offline.values()), None)
+    def to_evict(self, user: str) -> Session | None:
+        """Who makes room for a new session of `user`: if it has half of all there may be, its own
+        that is longest offline, or else, if the table is full, the longest offline of all."""
+        share = max(1, self._limits.sessions_max // 2)
+        if user != ANYBODY and len(self._all) >= share:
+            own = [session for session in self._all.values() if session.user == user]
+            if len(own) >= share:
+                for session in self._offline.values():
+                    if session.user == user:
+                        return session
+        return next(iter(self._offline.values()), None) if self.full else None
 
     @property
     def full(self) -> bool:
