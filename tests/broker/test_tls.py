@@ -116,6 +116,16 @@ def test_a_verified_certificate_names_the_client(papers: Papers) -> None:
     assert (layer.shaken, layer.ended, layer.name) == (True, None, "dev-1")
 
 
+def test_a_certificate_that_can_be_read_in_two_ways_names_nobody(papers: Papers) -> None:
+    (papers.folder / "one").mkdir()
+    papers.issue("one/CN=two")
+    papers.issue("no-text", "2.5.29.17=DER:30:04:82:02:ff:fe")  # a DNS name of two bytes
+    for name in ("one/CN=two", "no-text"):
+        layer = server(papers, client_ca=papers.authority, needed=True)
+        Caller(papers.context(name)).shake(layer)
+        assert layer.shaken and layer.name is None
+
+
 def test_a_client_without_a_certificate_or_with_a_strangers_is_refused(papers: Papers) -> None:
     stranger = Papers(papers.folder / "stranger")
     for context in (papers.context(), stranger.context("dev-1", trusting=papers)):

@@ -92,11 +92,15 @@ class Tls:
 
     @property
     def name(self) -> str | None:
-        """The common name in the client's verified certificate; None without a certificate."""
-        paper: dict[str, Any] = (self._session.getpeercert() if self._shaken else None) or {}
+        """The common name in the client's verified certificate; None without a certificate, and if
+        that has several or something that is no text: whoever reads it must read the same."""
+        try:
+            paper: dict[str, Any] = (self._session.getpeercert() if self._shaken else None) or {}
+        except UnicodeDecodeError:
+            return None
         parts = (pair for part in paper.get("subject", ()) for pair in part)
         names = [value for key, value in parts if key == "commonName"]
-        return str(names[-1]) if names else None
+        return str(names[0]) if len(names) == 1 else None
 
     def receive(self, data: bytes) -> bytes:
         """What was said within TLS."""
