@@ -97,7 +97,8 @@ def test_a_broker_address_is_split_and_written_again(url: str, host: str, port: 
 @pytest.mark.parametrize(
     "url",
     ["localhost", "http://localhost", "mqtt://", "mqtt://h:0", "mqtt://h:70000", "mqtt://h:x",
-     "mqtt://a..b", "mqtts://.h", "mqtt://" + "x" * 64, "mqtt://h/topic", "mqtt://[::1", "mqtt://h?x=1", ""],
+     "mqtt://a..b", "mqtts://.h", "mqtt://" + "x" * 64,
+     "mqtt://h/topic", "mqtt://[::1", "mqtt://h?x=1", ""],
 )  # fmt: skip
 def test_what_is_no_broker_address_is_refused_with_the_form_to_write(url: str) -> None:
     text = complaint(changed("broker", url=url))
