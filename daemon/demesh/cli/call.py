@@ -5,10 +5,12 @@ Everything happens within `wait`; what the broker did is there to be read afterw
 
 from __future__ import annotations
 
+import signal
 import socket
-import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessage
@@ -27,6 +29,41 @@ SESSION_S = 60
 # A call may stand open while others are at work.
 KEEPALIVE_S = 60
 
+# Of all that a broker says, asked or not: more than any mesh retains.
+HEARD_BYTES_MAX = 64 * 1024 * 1024
+
+
+class OverdueError(BaseException):
+    """A broker takes more time than anybody has; the MQTT client would catch an Exception."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Raise OverdueError if this takes longer, wherever it is; in a program's main thread only.
+
+    A broker can drip bytes, and say what takes the MQTT client hours to read.
+    """
+
+    def ring(*_: object) -> None:
+        raise OverdueError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A publication that came."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+
 
 class Call:
     """A connection at MQTT 5 or 3.1.1; raises OSError where there is none or it ends too early."""
@@ -34,7 +71,8 @@ class Call:
     def __init__(self, link: Link, client_id: str, *, level: int, lasting: bool = False) -> None:
         """`lasting`: go on with the session of this client id, and let the broker keep it after."""
         self.level = level
-        self.heard: list[MQTTMessage] = []
+        self.heard: list[Said] = []
+        self._heard_bytes = 0
         self.refused: dict[int, int] = {}  # packet id -> reason code
         self.welcome: Mapping[str, Any] = {}  # CONNACK's properties, MQTT 5
         self.open = True
@@ -57,7 +95,7 @@ class Call:
             client.tls_set_context(link.tls)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = lambda _, __, message: self.heard.append(message)
+        client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.connect(link.host, link.port, KEEPALIVE_S, **_first(five, lasting))
@@ -104,7 +142,9 @@ class Call:
                 return False
             try:
                 self._client.loop(min(left, 1.0))
-            except (LookupError, ValueError, struct.error):
+            except OSError:
+                raise
+            except Exception:  # noqa: BLE001 - none of our code runs in paho but the callbacks
                 raise ConnectionError("what it sends is not MQTT") from None
         return True
 
@@ -120,6 +160,12 @@ class Call:
     def _on_disconnect(self, *_: Any) -> None:
         self.open = False
 
+    def _on_message(self, _: Any, __: Any, message: MQTTMessage) -> None:
+        said = Said(_topic(message), bytes(message.payload), message.retain)
+        self._heard_bytes += len(said.topic) + len(said.payload)
+        if self._heard_bytes <= HEARD_BYTES_MAX:
+            self.heard.append(said)
+
     def _on_publish(self, _: Any, __: Any, mid: int, reason: ReasonCode, ___: Any) -> None:
         self._acknowledged.add(mid)
         if reason.is_failure:
@@ -127,6 +173,13 @@ class Call:
 
     def _on_subscribe(self, _: Any, __: Any, mid: int, codes: list[ReasonCode], ___: Any) -> None:
         self._granted[mid] = [code.value for code in codes]
+
+
+def _topic(message: MQTTMessage) -> str:
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        return ""  # it is no topic of anybody's
 
 
 def _first(five: bool, lasting: bool) -> dict[str, Any]:

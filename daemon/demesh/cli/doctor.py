@@ -94,8 +94,10 @@ def _show(findings: Sequence[Finding]) -> Sequence[Finding]:
 
 
 def _print(head: str, text: str) -> None:
-    lines = textwrap.wrap(text, WIDTH - MARGIN, break_long_words=False, break_on_hyphens=False)
-    print(f"{head:<{MARGIN - 1}} {lines[0]}")
+    # A broker's own words among them shall do nothing to a terminal.
+    harmless = "".join(letter if letter.isprintable() else "?" for letter in text)
+    lines = textwrap.wrap(harmless, WIDTH - MARGIN, break_long_words=False, break_on_hyphens=False)
+    print(f"{head:<{MARGIN - 1}} {lines[0] if lines else ''}")
     for line in lines[1:]:
         print(" " * MARGIN + line)
 

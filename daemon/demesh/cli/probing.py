@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from demesh.cli.call import Call
+from demesh.cli.call import Call, OverdueError, within
 from demesh.cli.facts import Certificate, Facts, Rights, Stage
 from demesh.transport.client import Link
 from demesh.transport.patience import REQUEST_S
@@ -42,8 +42,16 @@ ROUNDS = 15
 QUEUE_MESSAGES = 1_500
 QUEUE_S = 15
 
-# A broker that has nothing more to say has said it by then, on any line.
+# A broker that has nothing more to say has said it by then, on any line; and one that always has
+# more to say is heard no longer than this.
 QUIET_S = 1.0
+TALK_S = 30.0
+
+# All about one broker, or all brokers beside one another: a good one takes twenty seconds of it.
+EXAMINE_S = 120.0
+
+# A number of a broker's own; more digits are none.
+DIGITS_MAX = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +78,22 @@ def examine(link: Link, device: Device, *, certified: bool = False) -> Facts:
     """
     facts = Facts(link.url, link.username, certified, tls=link.tls is not None)
     try:
-        facts = _reach(link, facts)
-        if facts.failed is None:
-            facts = _greet(link, device, facts)
-        if facts.failed is None:
-            for look in (_stranger, _status, _rights, _pace):
-                facts = look(link, device, facts)
-        if (
-            facts.failed is None and not facts.rights.unheard
-        ):  # without rights it would tell nothing
-            for look in (_retained, _queue):
-                facts = look(link, device, facts)
+        with within(EXAMINE_S):
+            facts = _reach(link, facts)
+            if facts.failed is None:
+                facts = _greet(link, device, facts)
+            if facts.failed is None:
+                for look in (_stranger, _status, _rights, _pace):
+                    facts = look(link, device, facts)
+            # Without rights it would tell nothing.
+            if facts.failed is None and not facts.rights.unheard:
+                for look in (_retained, _queue):
+                    facts = look(link, device, facts)
     except OSError as error:  # it was there a moment ago
         return replace(facts, failed=Stage.TCP, failure=f"lost: {reason_of(error)}")
+    except OverdueError:
+        failure = f"it keeps everybody waiting: not done with it in {EXAMINE_S:.0f} s"
+        return replace(facts, failed=Stage.TCP, failure=failure)
     return facts
 
 
@@ -175,12 +186,14 @@ def _status(link: Link, device: Device, facts: Facts) -> Facts:
         return facts
     _until_quiet(call)
     call.close()
-    said = {
-        m.topic.removeprefix("$SYS/broker/"): m.payload.decode("utf-8", "replace")
-        for m in call.heard
+    said = {m.topic.removeprefix("$SYS/broker/"): m.payload for m in call.heard}
+    numbers = {
+        topic: int(text)
+        for topic, text in said.items()
+        if text.isdigit() and len(text) <= DIGITS_MAX
     }
-    numbers = {topic: int(text) for topic, text in said.items() if text.isdigit()}
-    return replace(facts, version=said.get("version", ""), numbers=numbers)
+    version = said.get("version", b"").decode("utf-8", "replace")
+    return replace(facts, version=version, numbers=numbers)
 
 
 def _rights(link: Link, device: Device, facts: Facts) -> Facts:
@@ -252,7 +265,8 @@ def _pace(link: Link, device: Device, facts: Facts) -> Facts:
     trips, seconds = [], []
     for number in range(ROUNDS):
         began = time.perf_counter_ns()
-        ear.acknowledged(ear.publish(elsewhere, b""))
+        if not ear.acknowledged(ear.publish(elsewhere, b"")):
+            break  # it answers nothing: said elsewhere
         trips.append(time.perf_counter_ns() - began)
         began = time.perf_counter_ns()
         mouth.publish(topic, b"%d" % number)
@@ -326,18 +340,30 @@ def _queue(link: Link, device: Device, facts: Facts) -> Facts:
 
 def _until_quiet(*calls: Call) -> None:
     """Hear all that comes until nothing has come for a while."""
+    end = time.monotonic() + TALK_S
     for call in calls:
         count = -1
-        while count < len(call.heard):
+        while count < len(call.heard) and time.monotonic() < end:
             count = len(call.heard)
             call.wait(lambda: False, QUIET_S)
 
 
 def crossings(brokers: Sequence[tuple[Link, int]], device: Device) -> list[tuple[str, str]]:
     """Urls of which the second hears what is said at the first; each broker with its level."""
+    found: list[tuple[str, str]] = []
+    try:
+        with within(EXAMINE_S):
+            _cross(brokers, device, found)
+    except (OSError, OverdueError):  # what was found until then is true
+        pass
+    return found
+
+
+def _cross(
+    brokers: Sequence[tuple[Link, int]], device: Device, found: list[tuple[str, str]]
+) -> None:
     topic = Topics(NOBODYS_MESH, device.id).to(device.id)
     ears = {link.url: Call(link, device.client_id(), level=level) for link, level in brokers}
-    found = []
     for ear in ears.values():
         ear.subscribe([topic])
     for url, ear in ears.items():
@@ -348,4 +374,3 @@ def crossings(brokers: Sequence[tuple[Link, int]], device: Device) -> list[tuple
         found += [(url, other) for other in others if ears[other].hears(topic, word, QUIET_S)]
     for ear in ears.values():
         ear.close()
-    return found
