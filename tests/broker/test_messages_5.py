@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from broker.desk import (
     expiring,
     messages_to,
 )
+from demesh.broker.backlog import weight
 from demesh.broker.codec import (
     LEVEL_3,
     LEVEL_5,
@@ -135,7 +137,9 @@ def test_all_queues_together_are_bounded_and_the_room_comes_back() -> None:
         return desk.counters.dropped_queue_full == before
 
     assert [kept("a"), kept("b"), kept("b"), kept("a"), kept("b")] == [True] * 3 + [False] * 2
-    assert len(messages_to(A, desk.join(A, "a", session_s=10))) == 1
+    (got,) = messages_to(A, desk.join(A, "a", session_s=10))
+    assert not kept("b"), "it is under way still"
+    desk.say(A, Puback(got.packet_id))
     desk.lose(A)
     assert [kept("b"), kept("b")] == [True, False]
     desk.wait(10 * SECOND)  # both sessions end
@@ -143,6 +147,44 @@ def test_all_queues_together_are_bounded_and_the_room_comes_back() -> None:
     desk.subscribe(D, "d")
     desk.lose(D)
     assert [kept("d"), kept("d"), kept("d"), kept("d")] == [True] * 3 + [False]
+
+
+def test_what_is_under_way_counts_as_waiting_until_it_has_arrived() -> None:
+    desk = Desk(queued_bytes_total_max=3 * (10 + 256))
+    desk.join(A, "a")
+    desk.join(B, "b")
+    desk.subscribe(B, Wanted("t", 1), Wanted("two", 2))
+    messages = [Publish("t", bytes(9), 1, packet_id=n) for n in (1, 2)]
+    messages += [Publish("two", bytes(7), 2, packet_id=3), Publish("t", bytes(9), 1, packet_id=4)]
+    first, second, third = messages_to(B, desk.say(A, *messages))
+    assert desk.counters.dropped_queue_full == 1, "the fourth"
+    more = Publish("t", bytes(9), 1, packet_id=5)
+    for answer in (Puback(first.packet_id), Puback(second.packet_id), Pubrec(third.packet_id)):
+        desk.say(B, answer)
+        assert len(messages_to(B, desk.say(A, more))) == 1, "in its place"
+        assert not messages_to(B, desk.say(A, more))
+    desk.lose(B)
+    desk.join(C, "c")
+    desk.subscribe(C, Wanted("t", 1))
+    assert len(messages_to(C, desk.say(A, *[more] * 4))) == 3, "with the session its messages went"
+
+
+def test_who_fills_the_stock_leaves_everybody_a_share() -> None:
+    desk = Desk(queued_bytes_total_max=4 * (10 + 256), sessions_max=4)
+    desk.join(A, "a")
+    for conn, name in ((B, "b"), (C, "c")):
+        desk.join(conn, name)
+        desk.subscribe(conn, Wanted(name, 1))
+    greedy, small = (Publish(name, bytes(9), 1, packet_id=1) for name in "bc")
+    assert len(messages_to(B, desk.say(A, *[greedy] * 5))) == 4
+    assert len(messages_to(C, desk.say(A, small, small))) == 1
+
+
+def test_a_message_weighs_what_its_properties_take() -> None:
+    plain, full = (
+        Publish("t", b"", properties=Properties(user=(("", ""),) * n)) for n in (1, 1000)
+    )
+    assert weight(full) - weight(plain) > 999 * sys.getsizeof(("", ""))
 
 
 def test_expired_messages_make_room_in_a_full_queue() -> None:

@@ -20,8 +20,12 @@ from demesh.ports import Instant
 ENTRY_BYTES = 256
 
 
+# And a user property beside its letters (measured: 154): a message may have a thousand empty ones.
+PAIR_BYTES = 160
+
+
 class Stock:
-    """Bytes in all queues together, `ENTRY_BYTES` more for each entry."""
+    """Bytes of all messages queued or under way, `ENTRY_BYTES` more for each."""
 
     __slots__ = ("bytes",)
 
@@ -30,9 +34,24 @@ class Stock:
 
 
 class Backlog:
-    """The queue of one session; full, it drops the newest, after those at its head that expired."""
+    """The queue of one session; full, it drops the newest, after those at its head that expired.
 
-    __slots__ = ("_bytes", "_counters", "_limits", "_saved_to", "_stock", "entries", "first")
+    What is under way is counted here too, for the stock: it waits for the client as well. When the
+    stock is used up, a session with less than its even share of it still has room, so that nobody
+    can take it all.
+    """
+
+    __slots__ = (
+        "_bytes",
+        "_counters",
+        "_limits",
+        "_own",
+        "_saved_to",
+        "_share",
+        "_stock",
+        "entries",
+        "first",
+    )
 
     def __init__(self, limits: Limits, counters: Counters, stock: Stock) -> None:
         self._stock = stock
@@ -40,7 +59,9 @@ class Backlog:
         self._limits = limits
         self._counters = counters
         self.entries: deque[tuple[Publish, Instant | None]] = deque()  # to look at only
-        self._bytes = 0
+        self._bytes = 0  # of messages in the queue
+        self._own = 0  # of the stock
+        self._share = limits.queued_bytes_total_max // limits.sessions_max
         self._saved_to = 0  # entries below this number are in the store
 
     def __len__(self) -> int:
@@ -57,7 +78,7 @@ class Backlog:
                 self._counters.dropped_queue_full += 1
                 return
         self.entries.append((message, expires_at))
-        self._take(1, size)
+        self._add(size)
 
     def next(self, now: Instant) -> tuple[Publish, Instant | None] | None:
         """Take out the first message that has not expired."""
@@ -68,9 +89,22 @@ class Backlog:
             self._counters.dropped_expired += 1
         return None
 
+    def admits(self, message: Publish) -> bool:
+        """Whether there is room for a message to be under way."""
+        return self._in_stock(weight(message) + ENTRY_BYTES)
+
+    def begin(self, message: Publish) -> None:
+        """A message is under way, until `end`."""
+        self._take(weight(message) + ENTRY_BYTES)
+
+    def end(self, message: Publish) -> None:
+        """A message has arrived."""
+        self._take(-weight(message) - ENTRY_BYTES)
+
     def discard(self) -> None:
-        """Give up all of it."""
-        self._take(-len(self.entries), -self._bytes)
+        """Give up all of it, and what is under way."""
+        self._take(-self._own)
+        self._bytes = 0
         self.entries.clear()
 
     def unsaved(self, everything: bool) -> tuple[Waiting, ...]:
@@ -94,24 +128,36 @@ class Backlog:
             self.first = queue[0].number
         for waiting in queue:
             self.entries.append((waiting.message, waiting.expires_at))
-            self._take(1, weight(waiting.message))
+            self._add(weight(waiting.message))
         self._saved_to = self.first + len(self.entries)
 
     def _has_room(self, size: int) -> bool:
         return (
             len(self.entries) < self._limits.queued_max
             and self._bytes + size <= self._limits.queued_bytes_max
-            and self._stock.bytes + size + ENTRY_BYTES <= self._limits.queued_bytes_total_max
+            and self._in_stock(size + ENTRY_BYTES)
         )
 
-    def _take(self, count: int, size: int) -> None:
+    def _in_stock(self, size: int) -> bool:
+        return (
+            self._stock.bytes + size <= self._limits.queued_bytes_total_max
+            or self._own + size <= self._share
+        )
+
+    def _take(self, size: int) -> None:
+        self._own += size
+        self._stock.bytes += size
+
+    def _add(self, size: int) -> None:
         self._bytes += size
-        self._stock.bytes += size + count * ENTRY_BYTES
+        self._take(size + ENTRY_BYTES)
 
     def _pop(self) -> tuple[Publish, Instant | None]:
         entry = self.entries.popleft()
         self.first += 1
-        self._take(-1, -weight(entry[0]))
+        size = weight(entry[0])
+        self._bytes -= size
+        self._take(-size - ENTRY_BYTES)
         return entry
 
 
@@ -123,7 +169,7 @@ def weight(message: Publish) -> int:
 
 def _properties_weight(properties: Properties) -> int:
     # Numbers, and the record itself, are covered by the constant.
-    size = 64 + sum(len(name) + len(value) for name, value in properties.user)
+    size = 64 + sum(PAIR_BYTES + len(name) + len(value) for name, value in properties.user)
     for text in (properties.content_type, properties.response_topic, properties.correlation_data):
         if text is not None:
             size += len(text)

@@ -78,8 +78,10 @@ class Limits:
     queued_max: int = 4096
     # As many bytes as may be retained, for the same reason.
     queued_bytes_max: int = 4 * 1024 * 1024
-    # In all queues together, a message and 256 bytes more for each queue it is in: 200 devices away
-    # at once, each with 2,400 frames of 300 bytes. More is memory for who leaves sessions behind.
+    # In all queues together and under way, a message and 256 bytes more for each session it waits
+    # for: 200 devices away at once, each with 2,400 frames of 300 bytes. More is memory for who
+    # leaves sessions behind. Each session has a `sessions_max`th of it even if it is used up, so
+    # that twice as much is the most there can be.
     queued_bytes_total_max: int = 256 * 1024 * 1024
     # Ten retained topics for each of 200 devices.
     retained_max: int = 2048
