@@ -26,6 +26,7 @@ from demesh.broker.codec import (
     Pubrel,
     Suback,
     Subscribe,
+    Unsubscribe,
     Wanted,
     encode,
 )
@@ -169,6 +170,18 @@ def test_answers_to_nothing_cost_what_any_packet_does(answer: Packet) -> None:
     desk = Desk()
     assert Pause(A, "a") not in desk.say(A, *[answer] * 10)
     assert Pause(A, "a") in desk.say(A, answer)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        Subscribe(1, tuple(Wanted(f"t/{n}") for n in range(200))),
+        Unsubscribe(1, tuple(f"t/{n}" for n in range(200))),
+    ],
+)
+def test_every_filter_of_a_packet_is_paid_for(packet: Packet) -> None:
+    desk = Desk()
+    assert Pause(A, "a") in desk.say(A, packet)
 
 
 def test_fetching_retained_messages_again_and_again_is_paid_for() -> None:

@@ -74,6 +74,8 @@ def test_nothing_new_is_nothing_to_save() -> None:
     assert len(changes.sessions) == len(changes.retained) == 1
     kept.desk.say(A, Publish("u", b"x"))
     assert not kept.save()
+    kept.desk.lose(A)
+    kept.save()
     assert not kept.crash().broker.changes(), "what was restored is saved"
 
 
@@ -261,6 +263,19 @@ def test_time_without_a_broker_is_time_without_a_connection() -> None:
     assert [s.client_id for s in desk.broker._sessions] == ["there"]
     desk.wait(6 * SECOND)
     assert [s.client_id for s in desk.broker._sessions] == []
+
+
+def test_a_broker_that_fails_again_and_again_keeps_no_session_beyond_its_time() -> None:
+    kept = Kept()
+    kept.desk.join(A, "a", session_s=5, will=Publish("gone", b"a"))
+    kept.restart()
+    for _ in range(2):
+        kept.desk.wait(2 * SECOND)
+        kept.restart()
+    listener(kept.desk)
+    effects = kept.desk.wait(SECOND)
+    assert [s.client_id for s in kept.desk.broker._sessions] == ["c"]
+    assert payloads(messages_to(C, effects)) == [b"a"], "its will is told no later than that"
 
 
 def test_a_queued_messages_time_goes_on_without_a_broker() -> None:

@@ -135,7 +135,7 @@ class Broker:
         ended = self._conversation.hear(link, session, packet, now, effects)
         if ended is not None:
             self._end(link, ended, now, effects)
-        else:
+        elif self._pace is not None:
             self._slow_down(link, now, effects)
         if type(packet) is Subscribe and self._status_at is None:
             self._attend(now)

@@ -32,14 +32,15 @@ from demesh.broker.packets import (
     Pubrec,
     Pubrel,
     Subscribe,
+    Unsubscribe,
 )
 from demesh.broker.session import Session
 from demesh.ports import MILLISECOND, SECOND, Instant
 
-# A filter of a SUBSCRIBE, and a retained message that it fetches, is one delivery or less and was
-# not read from a socket of its own, so it costs a sixteenth of a packet, and its bytes: a view of a
-# full store (2,048) waits a fraction of a second, one that asks for it again and again gets it some
-# six times a second.
+# A filter of a SUBSCRIBE or UNSUBSCRIBE, and a retained message that one fetches, is one delivery
+# or less and was not read from a socket of its own, so it costs a sixteenth of a packet, and its
+# bytes: a view of a full store (2,048) waits a fraction of a second, one that asks for it again and
+# again gets it some six times a second.
 FETCHED_PER_PACKET = 16
 
 # A branch of retained topics that a filter had to be compared with, found or not: half a
@@ -83,7 +84,7 @@ class Pace:
         cost_ns = self._packet_ns
         if type(packet) is Publish:
             cost_ns += weight(packet) * self._byte_ns
-        elif type(packet) is Subscribe:
+        elif type(packet) is Subscribe or type(packet) is Unsubscribe:
             cost_ns += len(packet.filters) * self._fetched_ns
         elif _answers(session, packet):
             return
