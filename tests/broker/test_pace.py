@@ -32,7 +32,7 @@ from demesh.broker.codec import (
 )
 from demesh.broker.limits import Limits, Reason
 from demesh.broker.machine import Broker, Close, Effect, Pause, Resume, Transmit
-from demesh.broker.server import Server
+from demesh.broker.server import TURN_EFFECTS_MAX, Server
 from demesh.ports import MILLISECOND, SECOND
 
 A, B = 1, 2
@@ -365,6 +365,22 @@ async def test_one_read_of_a_flooder_is_carried_out_in_turns_with_everybody_else
         assert 0 < server.counters.messages_received <= 50 * 10, "some ten turns of the loop"
         await flooder.nothing()
         assert server.counters.messages_received == 20_000
+        visitors.leave()
+
+
+async def test_messages_to_many_are_carried_out_in_turns_with_everybody_else() -> None:
+    limits = Limits(packets_per_s_max=None, turn_packets_max=1000)
+    async with Server(limits=limits) as server:
+        visitors = Visitors(server.port)
+        crowd = [await visitors.connect(f"{number}") for number in range(100)]
+        for client in crowd:
+            await client.subscribe(("t", 0))
+        flooder, steady = await visitors.connect("flooder"), await visitors.connect("steady")
+        flooder.send(encode(Publish("t")) * 1000)
+        await steady.nothing()
+        assert 0 < server.counters.messages_received <= 10 * (TURN_EFFECTS_MAX // 100 + 1)
+        await flooder.nothing()
+        assert server.counters.messages_received == 1000
         visitors.leave()
 
 
