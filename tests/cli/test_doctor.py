@@ -273,7 +273,7 @@ def answer_as_a_website(server: socket.socket) -> None:
                 visitor.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
 
-def test_a_device_with_a_certificate_needs_no_password(
+def test_a_device_with_a_certificate_needs_no_password_and_one_without_or_with_an_old_one_is_told(
     mesh: Mesh, kit: Mosquitto, doctor: Doctor, tmp_path: Path
 ) -> None:
     authority, port, board = Authority(tmp_path / "ca"), free_port(), mesh.boards[0]
@@ -283,17 +283,24 @@ def test_a_device_with_a_certificate_needs_no_password(
     shutil.copy(certificate, kit.folder / "server.crt")
     shutil.copy(key, kit.folder / "server.key")
     shutil.copy(authority.certificate, kit.folder / "devices-ca.crt")
-    certificate, key = authority.issue(login_of(board), "device")
-    key.chmod(0o600)
-    mesh.configure(
-        board, f"mqtts://localhost:{port}",
-        f'ca_file = "{authority.certificate}"\nclient_certificate = "{certificate}"\n'
-        f'client_key = "{key}"',
-    )  # fmt: skip
+    trust = f'ca_file = "{authority.certificate}"\n'
+    shown = []
+    for name, days in (("device", 9), ("old", 0)):
+        certificate, key = authority.issue(login_of(board), name, days=days)
+        key.chmod(0o600)
+        shown.append(f'client_certificate = "{certificate}"\nclient_key = "{key}"')
     kit.process.start()
+    mesh.configure(board, f"mqtts://localhost:{port}", trust + shown[0])
     done = doctor()
     assert done.returncode == 0
-    assert graded(done.stdout, "warning") == graded(done.stdout, "wrong") == []
+    assert graded(done.stdout, "warning") == []
+    assert graded(done.stdout, "wrong") == []
+    for mine, told in (("", "it wants a certificate of this device"), (shown[1], "has expired")):
+        mesh.configure(board, f"mqtts://localhost:{port}", trust + mine)
+        done = doctor()
+        assert done.returncode == 78
+        assert graded(done.stdout, "wrong") == ["tls"]
+        assert told in done.stdout
 
 
 @pytest.mark.xdist_group("street")  # one street at a time: they need the cores

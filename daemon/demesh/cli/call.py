@@ -99,8 +99,8 @@ class Call:
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.connect(link.host, link.port, KEEPALIVE_S, **_first(five, lasting))
-        connection = client.socket()
-        assert isinstance(connection, socket.socket)
+        if not isinstance(connection := client.socket(), socket.socket):
+            raise UnansweredError("the broker hung up")  # before CONNECT was out
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self.wait(lambda: self._connack is not None):
             raise TimeoutError if self.open else UnansweredError("the broker hung up")

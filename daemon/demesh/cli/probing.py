@@ -157,12 +157,35 @@ def _greet(link: Link, device: Device, facts: Facts) -> Facts:
             hung_up = True
             if level == 5:
                 continue
+            if objection := _objection(link):
+                return replace(facts, failed=Stage.TLS, failure=objection, for_good=True)
             return replace(facts, failed=Stage.LOGIN, failure=reason_of(error))
         except OSError as error:
             return replace(facts, failed=Stage.LOGIN, failure=reason_of(error))
         call.close()
         return replace(facts, level=level, hung_up_on_5=hung_up, welcome=call.welcome)
     raise AssertionError("the last level either answers or fails")
+
+
+def _objection(link: Link) -> str:
+    """What a broker that hangs up has against this device's certificate, or its absence; or "".
+
+    With TLS 1.3 it says so after the handshake (RFC 8446, 4.4.2.4), where the MQTT client does not
+    look.
+    """
+    if link.tls is None:
+        return ""
+    try:
+        with (
+            socket.create_connection((link.host, link.port), REQUEST_S) as plain,
+            link.tls.wrap_socket(plain, server_hostname=link.host) as secured,
+        ):
+            secured.recv(1)
+    except ssl.SSLError as error:
+        return reason_of(error)
+    except OSError:
+        return ""
+    return ""
 
 
 def _stranger(link: Link, device: Device, facts: Facts) -> Facts:
