@@ -1,6 +1,7 @@
 """Somebody who watches a mesh over MQTT: records every observation, keeps the picture up to date.
 
-Sees what `mosquitto_sub -t 'demesh/#'` shows anybody. A broker that goes away is tried again.
+Sees what `mosquitto_sub -t 'demesh/#'` shows anybody, at one broker. If that goes away it looks on
+at the next, or tries it again.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,18 @@ class Observer:
     """An MQTT client that only listens."""
 
     def __init__(
-        self, url: str, mesh_id: bytes, names: Mapping[str, str], picture: Picture, record: Path
+        self,
+        urls: Sequence[str],
+        mesh_id: bytes,
+        names: Mapping[str, str],
+        picture: Picture,
+        record: Path,
     ) -> None:
-        """`names`: a board's name by the text of its id; `record`: where observations are kept."""
-        self.url = url
-        address, _, port = url.removeprefix("mqtt://").rpartition(":")
-        self._host, self._port = address.strip("[]"), int(port)
+        """`urls`: boards say all of it at each; `names`: a board's name by the text of its id.
+
+        `record`: where observations are kept.
+        """
+        self._urls = deque(urls)
         self._base = f"demesh/1/{identity.text(mesh_id[:16])}/"
         self._names = names
         self._picture = picture
@@ -45,23 +53,30 @@ class Observer:
         self.heard: Heard | None = None
         self.ready = asyncio.Event()
 
+    @property
+    def url(self) -> str:
+        """Of the broker at which it looks."""
+        return self._urls[0]
+
     def now_ms(self) -> int:
         """Milliseconds since the run began."""
         return (time.monotonic_ns() - self._began) // 1_000_000
 
     async def check(self) -> None:
-        """Whether the broker answers at all; raises TemporaryError in one line."""
-        try:
-            async with asyncio.timeout(CONNECT_S), self._client():
-                pass
-        except (aiomqtt.MqttError, TimeoutError, OSError) as error:
-            why = re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or f"no answer in {CONNECT_S:.0f} s"
-            raise TemporaryError(
-                f"broker {self.url} cannot be used: {why}; start it, or leave BROKER out"
-            ) from None
+        """Whether any broker answers at all; raises TemporaryError in one line."""
+        for _ in self._urls:
+            try:
+                async with asyncio.timeout(CONNECT_S), self._client():
+                    return
+            except (aiomqtt.MqttError, TimeoutError, OSError) as error:
+                why = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+                failure = f"{self.url} cannot be used: {why or f'no answer in {CONNECT_S:.0f} s'}"
+                self._urls.rotate(-1)
+        raise TemporaryError(f"broker {failure}; start it, or leave BROKER out")
 
     async def run(self) -> None:
         """Listen until cancelled."""
+        before = self.url
         with self._record.open("a", encoding="utf-8", buffering=1) as record:
             while True:
                 try:
@@ -69,14 +84,20 @@ class Observer:
                         await client.subscribe(self._base + "obs/#", qos=0)
                         await client.subscribe(self._base + "gone/+", qos=0)
                         self.ready.set()
+                        if self.url != before:
+                            text = f"{before} is gone; what follows is seen at {self.url}"
+                            self._picture.say("broker", text, self.now_ms())
+                            before = self.url
                         async for message in client.messages:
                             self._receive(message.topic.value, message.payload, record.write)
                 except aiomqtt.MqttError:
                     self.ready.clear()
+                    self._urls.rotate(-1)
                     await asyncio.sleep(RETRY_S)
 
     def _client(self) -> aiomqtt.Client:
-        return aiomqtt.Client(self._host, self._port, timeout=CONNECT_S)
+        address, _, port = self.url.removeprefix("mqtt://").rpartition(":")
+        return aiomqtt.Client(address.strip("[]"), int(port), timeout=CONNECT_S)
 
     def _receive(self, topic: str, payload: object, write: Callable[[str], object]) -> None:
         area, _, rest = topic.removeprefix(self._base).partition("/")

@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from demesh.config import BuyPolicy, SellPolicy
-from demesh.errors import DemeshError, StorageError, TemporaryError
+from demesh.errors import DemeshError, StorageError
 from demesh.storage.sqlite import Database
 from demesh.wire import identity
 from demesh_sim import founding
@@ -89,7 +89,7 @@ class Street:
                 watchers.append(self._notice_end(self.broker.child))
             await observer.ready.wait()
             began = time.monotonic_ns()
-            self._lay_out(self._given or (observer.url,))
+            self._lay_out(self._given or (self.broker.url,))
             for name in self.boards:
                 watchers.append(await self.start(name))
             yield observer
@@ -167,17 +167,10 @@ class Street:
             await self.broker.start()
         names = {text: name for name, text in self.ids.items()}
         record = self.folder / "observations.jsonl"
-        failure: TemporaryError | None = None
-        for url in self._given or (self.broker.url,):  # boards say all of it on each
-            self.observer = Observer(url, self.founded.mesh_id, names, self.picture, record)
-            try:
-                await self.observer.check()
-            except TemporaryError as error:
-                failure = error
-            else:
-                return self.observer
-        assert failure is not None
-        raise failure
+        urls = self._given or (self.broker.url,)
+        self.observer = Observer(urls, self.founded.mesh_id, names, self.picture, record)
+        await self.observer.check()
+        return self.observer
 
     def _lay_out(self, urls: tuple[str, ...]) -> None:
         """Write the boards' configurations; the simulated day begins now."""

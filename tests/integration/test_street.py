@@ -149,10 +149,14 @@ async def test_boards_of_two_brokers_trade_on_when_one_is_lost_and_the_books_add
     lost = embedded(tmp_path)
     await asyncio.to_thread(lost.start)
     try:
-        async with mosquitto(tmp_path) as url, watched(tmp_path, url, lost.url) as (_, lookout):
+        async with (
+            mosquitto(tmp_path) as url,
+            watched(tmp_path, lost.url, url) as (street, lookout),
+        ):
             await lookout.settled(1)
             lost.stop(kill=True)
             await lookout.settled(2)
+            assert street.observer.url == url  # whoever looks on loses as little
     finally:
         lost.stop(kill=True)
 
