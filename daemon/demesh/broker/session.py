@@ -168,7 +168,10 @@ class Session:
             return message if self._plain else self._fitted(message)
         self.changed = True
         if self.conn is not None and len(self._inflight) - len(self._again) < self._window:
-            return self._send(message, expires_at)
+            if self._queue.admits(message):
+                return self._send(message, expires_at)
+            self._counters.dropped_queue_full += 1
+            return None
         self._queue.add(message, expires_at, now)
         return None
 
@@ -192,6 +195,8 @@ class Session:
             return None
         # To the end: PUBRELs are repeated in the order of the PUBRECs (4.6-4).
         del self._inflight[packet_id]
+        if type(held) is Publish:
+            self._queue.end(held)
         self._expiries.pop(packet_id, None)
         release = self._inflight[packet_id] = Pubrel(packet_id)
         self.changed = True
@@ -230,7 +235,9 @@ class Session:
         return len(self._inflight) - len(self._again)
 
     def _done(self, packet_id: int) -> None:
-        del self._inflight[packet_id]
+        held = self._inflight.pop(packet_id)
+        if type(held) is Publish:
+            self._queue.end(held)
         if self._expiries:
             self._expiries.pop(packet_id, None)
         if self._again and packet_id in self._again:  # answered before it was repeated
@@ -255,6 +262,7 @@ class Session:
             return None
         self._next_id = packet_id % PACKET_IDS + 1
         self._inflight[packet_id] = packet
+        self._queue.begin(packet)
         if expires_at is not None:
             self._expiries[packet_id] = expires_at
         return sent
@@ -323,6 +331,7 @@ class Session:
             if flight.message is None:
                 self._inflight[flight.packet_id] = Pubrel(flight.packet_id)
                 continue
+            self._queue.begin(flight.message)
             self._inflight[flight.packet_id] = replace(flight.message, packet_id=flight.packet_id)
             if flight.expires_at is not None:
                 self._expiries[flight.packet_id] = flight.expires_at
