@@ -38,6 +38,11 @@ async def test_a_port_in_use_is_one_clear_line() -> None:
     assert "\n" not in str(caught.value)
 
 
+async def test_an_address_of_another_machine_is_one_clear_line() -> None:
+    with pytest.raises(TemporaryError, match=r"192\.0\.2\.1:0: Cannot assign requested address$"):
+        await Server(Endpoint("192.0.2.1", 0)).start()
+
+
 async def test_a_start_that_fails_leaves_neither_addresses_nor_its_data_folder_taken(
     tmp_path: Path,
 ) -> None:

@@ -259,6 +259,8 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="no data folder"):
         opened(tmp_path / "file" / "data")
+    with pytest.raises(StorageError, match="file: no data folder: it is a file"):
+        opened(tmp_path / "file")
 
 
 NAMES = st.sampled_from(["a", "b", "c"])

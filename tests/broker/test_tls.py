@@ -96,8 +96,17 @@ def test_what_is_not_tls_is_told_so_and_ended(papers: Papers) -> None:
     ):
         layer = server(papers)
         assert layer.receive(garbage) == b""
-        assert layer.ended not in (None, CLOSED)
-        assert "\n" not in str(layer.ended)
+        assert layer.ended == "what it says is not TLS"
+
+
+def test_a_client_that_does_not_trust_the_certificate_is_told_from_one_that_breaks_off(
+    papers: Papers,
+) -> None:
+    layer, caller = server(papers), Caller(ssl.create_default_context())
+    with pytest.raises(ssl.SSLCertVerificationError):
+        caller.shake(layer)
+    layer.receive(caller.outgoing.read())
+    assert layer.ended == "the client refuses: unknown ca"
 
 
 def test_to_a_session_that_broke_nothing_more_is_said(papers: Papers) -> None:

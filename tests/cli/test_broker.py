@@ -202,6 +202,7 @@ def test_what_does_not_fit_together_is_one_line(
         ("[limits]\nqueue_max = 1", 'broker.toml:2: [limits] queue_max is unknown; did you mean "'),
         ('[limits]\nqueued_max = "1"', "broker.toml:2: [limits] queued_max = "),
         ("[limits]\nqueued_max = 0", "broker.toml:2: [limits] queued_max = 0 is outside 1.."),
+        ("listen = []", "broker.toml:1: listen is empty; leave it out"),
         ("passwords = 3", "broker.toml:1: passwords = 3 is not text"),
         ("\nlisten = x", "broker.toml:2: not TOML"),
     ],
@@ -343,6 +344,17 @@ def test_a_password_goes_into_a_file_for_the_device_alone(
     assert main([*words, "--renew"]) == 77
     assert "there is a file already" in capsys.readouterr().err
     assert (output.read_text().strip(), path.read_bytes()) == (password, before)
+
+
+@pytest.mark.parametrize("words", [["list"], ["remove", "one"]])
+def test_accounts_of_a_file_that_is_not_there_are_not_told_as_none(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pw"
+    assert main(["broker", "account", *words, "--passwords", str(path)]) == 77
+    assert capsys.readouterr() == (
+        "", f"demesh: {path}: passwords: cannot be read: No such file or directory\n"
+    )  # fmt: skip
 
 
 def test_a_file_without_a_last_line_end_takes_another_account(

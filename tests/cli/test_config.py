@@ -296,6 +296,11 @@ def test_what_is_no_toml_or_no_text_names_its_line(tmp_path: Path) -> None:
     path.write_text("[device]\nname = \n")
     with pytest.raises(ConfigError, match=r"demesh\.toml:2: not TOML: Invalid value"):
         read_config(path)
+    path.write_text('[broker]\nurl = "mqtt://a"\n[[broker]]\nurl = "mqtt://b"\n')
+    with pytest.raises(
+        ConfigError, match=r"\[broker\] beside \[\[broker\]\]; write \[\[broker\]\]"
+    ):
+        read_config(path)
     path.write_bytes(b"[device]\nname = '\xff'\n")
     with pytest.raises(ConfigError, match=r"demesh\.toml:2: not UTF-8 text"):
         read_config(path)

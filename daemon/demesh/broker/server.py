@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -392,8 +393,7 @@ class Server:
 
 def _no_listener(endpoint: Endpoint, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {endpoint.port} on {endpoint.host} is in use; "
-            f"stop what listens there, or choose port 0"
-        )
-    return f"cannot listen on {endpoint}: {error.strerror or error}"
+        place = f"port {endpoint.port} on {endpoint.host}"
+        return f"{place} is in use; stop what listens there, or choose port 0"
+    why = os.strerror(error.errno) if error.errno else error
+    return f"cannot listen on {endpoint}: {why}"

@@ -84,7 +84,7 @@ HINTS = {
     "SQLITE_CORRUPT": "move it away; clients connect and subscribe again by themselves",
     "SQLITE_NOTADB": "no store of the broker; move it away, or choose another data folder",
     "SQLITE_READONLY": "it is read-only; check owner and mode",
-    "SQLITE_CANTOPEN": "check owner and mode of its folder",
+    "SQLITE_CANTOPEN": "cannot be opened; check owner and mode of its folder",
 }
 
 
@@ -104,7 +104,8 @@ class Store:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StorageError(f"{self._folder}: no data folder: {error.strerror}") from None
+            why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+            raise StorageError(f"{self._folder}: no data folder: {why}") from None
         try:
             with self._guarded():
                 self._link = self._connect()

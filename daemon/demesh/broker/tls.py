@@ -24,6 +24,7 @@ RECORD_BYTES = 16 * 1024
 RECORDS_PER_TURN = 256
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 REVOCATIONS = b"-----BEGIN X509 CRL-----"
 
 
@@ -145,7 +146,11 @@ def _said(error: ssl.SSLError) -> str:
     """An OpenSSL error as it reads in a log line: `WRONG_VERSION_NUMBER` as its words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
-    return (error.reason or "TLS error").lower().replace("_", " ")
+    reason = error.reason or "TLS error"
+    if reason in _NO_TLS:
+        return "what it says is not TLS"
+    _, alert, why = reason.partition("_ALERT_")
+    return ("the client refuses: " + why if alert else reason).lower().replace("_", " ")
 
 
 def _fault(certificate: Path, key: Path, error: ssl.SSLError) -> str:

@@ -54,7 +54,7 @@ def add(arguments: argparse.Namespace) -> int:
         raise ConfigError(fault)
     password = secrets.token_urlsafe(PASSWORD_BYTES)
     with _edited(arguments.passwords) as path:
-        text, accounts = _read(path)
+        text, accounts = _read(path) if path.exists() else ("", passwords.Passwords({}))
         if name in accounts and not arguments.renew:
             raise ConfigError(f"{path}: {name} has an account; --renew gives it a new password")
         secret = passwords.make(password.encode(), secrets.token_bytes(passwords.SALT_BYTES))
@@ -96,7 +96,7 @@ def show(arguments: argparse.Namespace) -> int:
 def _read(path: Path) -> tuple[str, Passwords]:
     from demesh.broker import files, passwords  # noqa: PLC0415
 
-    text = files.read_text(path, "passwords", private=True) if path.exists() else ""
+    text = files.read_text(path, "passwords", private=True)
     return text, passwords.parse(text, str(path))
 
 

@@ -82,6 +82,8 @@ def parse(table: dict[str, Any], where: str, folder: Path) -> BrokerConfig:
         urls = [urls]
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise top.misfit("listen", 'is no list of addresses; write listen = ["mqtt://127.0.0.1"]')
+    if not urls and "listen" in table:
+        raise top.misfit("listen", "is empty; leave it out for mqtt://127.0.0.1:1883")
     limits = _limits(top.section("limits", needed=False))
     return _config(urls, {name: folder / text for name, text in names.items() if text}, limits)
 

@@ -52,6 +52,9 @@ def parse_toml(path: Path, text: str) -> dict[str, Any]:
         if said is None:
             raise ConfigError(f"{path}: not TOML: {error}") from None
         what, line, column = said.groups()
+        for name in re.findall(r"^\s*\[\[\s*(\w+)\s*\]\]", text, re.MULTILINE):
+            if re.search(rf"^\s*\[\s*{name}\s*\]", text, re.MULTILINE):
+                what = f"[{name}] beside [[{name}]]; write [[{name}]] for each of several"
         raise ConfigError(f"{path}:{line}: not TOML: {what} (column {column})") from None
 
 

@@ -49,7 +49,7 @@ HINTS = {
     "SQLITE_CORRUPT": "move it away; blocks come back from the peers, unclaimed vouchers do not",
     "SQLITE_NOTADB": "move it away; blocks come back from the peers, unclaimed vouchers do not",
     "SQLITE_READONLY": "it is read-only; check owner and mode",
-    "SQLITE_CANTOPEN": "check owner and mode of its folder",
+    "SQLITE_CANTOPEN": "cannot be opened; check owner and mode of its folder",
 }
 
 
