@@ -306,6 +306,15 @@ def test_who_may_log_in_follows_from_what_there_is() -> None:
     assert both.login("a", b"secreta", "dev") is None
 
 
+def test_a_name_and_its_numbers_are_client_ids_of_that_account_alone() -> None:
+    known = Accounts(passwords.parse(MADE, "f"))
+    for user, client_id in (("a", "a"), ("a", "a-2"), ("b", "a-0f6c"), ("b", "ab"), ("b", "c-2")):
+        assert known.may_connect(user, client_id)
+    for client_id in ("a", "a-2", "a-12"):
+        assert not known.may_connect("b", client_id)
+    assert Accounts(by_certificate=True).may_connect("b", "a")
+
+
 def test_who_is_known_is_who_could_log_in_again() -> None:
     known = passwords.parse(MADE, "f")
     assert Accounts().knows(ANYBODY)

@@ -58,6 +58,9 @@ class Table:
     def knows(self, user: str) -> bool:
         return user in self.passwords or (user == "" and self.anonymous)
 
+    def may_connect(self, user: str, client_id: str) -> bool:
+        return client_id == user or client_id not in self.passwords
+
     def may_write(self, user: str, client_id: str, topic: str) -> bool:
         self.asked.append(topic)
         return topic.split("/", maxsplit=1)[0] in (user, "free")
@@ -269,6 +272,13 @@ def test_rights_that_are_given_count_at_once() -> None:
     desk.broker.set_access(Free(table.passwords), desk.now)
     desk.say(A, Publish("bob/x"))
     assert desk.counters.dropped_not_allowed == 1
+
+
+def test_nobody_takes_the_client_id_of_another_who_is_away() -> None:
+    desk, _ = house()
+    effects = desk.join(A, "bob", username="ann", password=b"1")
+    assert code_of(A, effects) == Code.NOT_AUTHORIZED
+    assert isinstance(come(desk, B, "bob", "bob")[-1], Connack)
 
 
 def test_an_open_broker_takes_any_name_for_nobodys() -> None:

@@ -24,6 +24,9 @@ class Access(Protocol):
     def knows(self, user: str) -> bool:
         """Whether a user that once logged in could still do so."""
 
+    def may_connect(self, user: str, client_id: str) -> bool:
+        """Whether a user may begin a session under this client id."""
+
     def may_write(self, user: str, client_id: str, topic: str) -> bool:
         """Whether a user may publish to a valid topic name."""
 
@@ -43,6 +46,10 @@ class Open:
     def knows(self, user: str) -> bool:
         """Only those without a name."""
         return user == ANYBODY
+
+    def may_connect(self, user: str, client_id: str) -> bool:
+        """Yes."""
+        return True
 
     def may_write(self, user: str, client_id: str, topic: str) -> bool:
         """Yes."""

@@ -51,6 +51,15 @@ class Accounts:
             return True
         return self._by_certificate and user != ANYBODY and user not in self._removed
 
+    def may_connect(self, user: str, client_id: str) -> bool:
+        """Not under the name of another with a password, nor that with the number of a broker
+        (`ID-2`): who took it first would lock that device out."""
+        if self._passwords is None:
+            return True
+        name, _, number = client_id.rpartition("-")
+        names = {client_id, name} if number.isdecimal() and len(number) < 3 else {client_id}
+        return user in names or not any(name in self._passwords for name in names)
+
     def may_write(self, user: str, client_id: str, topic: str) -> bool:
         """Whether a user may publish to a topic name."""
         return self._rights is None or self._rights.may_write(user, client_id, topic)

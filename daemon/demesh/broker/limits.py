@@ -29,7 +29,7 @@ class Reason(Enum):
     AUTH_METHOD = "an authentication method, and there is none"
     BAD_LOGIN = "a wrong user name or password"
     NOT_AUTHORIZED = "no user name, or a will that it may not publish"
-    CLIENT_OF_ANOTHER = "the client id of another user's session"
+    CLIENT_OF_ANOTHER = "the client id of another user"
     LOGINS_SLOWED = "too many wrong logins from that address"
     CONNECTIONS_FULL = "too many connections"
     SESSIONS_FULL = "too many sessions"

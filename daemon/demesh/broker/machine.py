@@ -143,8 +143,7 @@ class Broker:
 
     def disconnected(self, conn: Conn, now: Instant) -> list[Effect]:
         """The connection is gone; nothing happens if it ended by a `Close`."""
-        effects = self.close(conn, Reason.LOST, now)
-        return effects[1:]  # without the Close
+        return self.close(conn, Reason.LOST, now)[1:]  # without the Close
 
     def close(self, conn: Conn, reason: Reason, now: Instant) -> list[Effect]:
         """The shell wants the connection closed, for example because its client is too slow."""
@@ -272,8 +271,9 @@ class Broker:
         if user != ANYBODY:
             link.user = link.payer = self._origins.enter(f"u {user}", now)
         self.counters.packets_sent += 1
-        welcome = greeting.welcome(packet, present, client_id, self.limits)
-        effects.append(Transmit(link.conn, welcome))
+        effects.append(
+            Transmit(link.conn, greeting.welcome(packet, present, client_id, self.limits))
+        )
         self._conversation.send(link, session.resume(now), effects)
 
     def _login(self, link: Link, packet: Connect, now: Instant) -> str | Reason:
@@ -301,8 +301,10 @@ class Broker:
         if not greeting.fits(welcome, greeting.terms_of(packet, self.limits)):
             return Reason.ANSWER_TOO_LARGE
         session = self._sessions.get(client_id)
-        if session is not None:
-            return None if session.user == user else Reason.CLIENT_OF_ANOTHER
+        if session is not None and session.user == user:
+            return None
+        if session is not None or not self._access.may_connect(user, client_id):
+            return Reason.CLIENT_OF_ANOTHER
         if user != ANYBODY and self._origins.crowded(f"u {user}"):
             return Reason.CONNECTIONS_FULL
         if self._sessions.full and self._sessions.to_evict(user) is None:
