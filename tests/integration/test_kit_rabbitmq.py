@@ -54,6 +54,14 @@ def door(node: Rabbit) -> Door:
     return Door(node.port, passwords, 4)
 
 
+@pytest.mark.parametrize("words", [[], [""], ["+"], ["a.*"], ["a b"], ["$(id)"]])
+def test_a_name_that_is_no_id_gets_no_login(words: list[str]) -> None:
+    add = KIT / "rabbitmq" / "add-device"
+    done = subprocess.run([add, *words], capture_output=True, text=True, timeout=10, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "expected the id of a device" in done.stderr
+
+
 def test_the_rights_that_a_device_is_given_are_those_of_the_acl(tmp_path: Path) -> None:
     listing = tmp_path / "rabbitmqctl"
     listing.write_text('#!/bin/sh\nprintf "%s\\n" "$@" >>"$0.said"\n')
