@@ -47,10 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
     factory = find_driver(config.device.driver, str(path))
     if arguments.check_config:
         return _report_check(path, config)
+    from demesh.transport.names import NamesLoop  # noqa: PLC0415
+
     again = True
     while again:
         runtime = _open(path, config, factory)
-        asyncio.run(runtime.run())
+        with asyncio.Runner(loop_factory=NamesLoop) as runner:
+            runner.run(runtime.run())
         again = runtime.again
     return 0
 

@@ -21,6 +21,7 @@ from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
 from demesh.ports import Publish
 from demesh.storage.keys import load_key
+from demesh.transport.names import NamesLoop
 from demesh.transport.once import publish_once
 from demesh.wire import identity
 from demesh.wire.frame import seal_statement
@@ -82,7 +83,8 @@ class Submission:
 
     def carry(self) -> tuple[Result, Mesh]:
         """Publish it until the ledger has an answer; raises DemeshError."""
-        return asyncio.run(self._carry())
+        with asyncio.Runner(loop_factory=NamesLoop) as runner:
+            return runner.run(self._carry())
 
     async def _carry(self) -> tuple[Result, Mesh]:
         config = self._mesh.config
