@@ -259,6 +259,26 @@ def test_rights_that_are_taken_away_end_at_once() -> None:
     assert desk.counters.dropped_not_allowed == dropped + 1
 
 
+def test_what_waits_for_a_client_that_may_no_longer_read_it_is_dropped() -> None:
+    desk, table = house()
+    come(desk, A, "ann", session_s=HOUR_S)
+    desk.subscribe(A, "free/#", "ann/#")
+    desk.lose(A)
+    come(desk, B, "bob")
+    for n in range(3):
+        desk.say(B, Publish(f"free/{n % 2}", b"%d" % n, 1, packet_id=1))
+
+    class Stricter(Table):
+        def may_read(self, user: str, client_id: str, pattern: str) -> bool:
+            return pattern in ("ann/#", "free/1")
+
+    desk.broker.set_access(Stricter(table.passwords), desk.now)
+    desk.say(B, Publish("free/1", b"later", 1, packet_id=1))
+    got = messages_to(C, desk.join(C, "ann", username="ann", password=b"1", session_s=HOUR_S))
+    assert [message.payload for message in got] == [b"1"]
+    assert desk.counters.dropped_expired == 2
+
+
 def test_rights_that_are_given_count_at_once() -> None:
     desk, table = house()
     come(desk, A, "ann")

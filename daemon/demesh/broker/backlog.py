@@ -7,6 +7,7 @@ a store has to add and to drop is known from two numbers, however long the queue
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from demesh.broker.expiry import is_over
@@ -18,7 +19,6 @@ from demesh.ports import Instant
 # What an entry takes beside the bytes of its message (measured: 220): without it, a queue of empty
 # messages would count as next to nothing.
 ENTRY_BYTES = 256
-
 
 # And a user property beside its letters (measured: 154): a message may have a thousand empty ones.
 PAIR_BYTES = 160
@@ -49,6 +49,7 @@ class Backlog:
         "_saved_to",
         "_share",
         "_stock",
+        "_total",
         "entries",
         "first",
     )
@@ -61,6 +62,7 @@ class Backlog:
         self.entries: deque[tuple[Publish, Instant | None]] = deque()  # to look at only
         self._bytes = 0  # of messages in the queue
         self._own = 0  # of the stock
+        self._total = limits.queued_bytes_total_max
         self._share = limits.queued_bytes_total_max // limits.sessions_max
         self._saved_to = 0  # entries below this number are in the store
 
@@ -89,17 +91,38 @@ class Backlog:
             self._counters.dropped_expired += 1
         return None
 
-    def admits(self, message: Publish) -> bool:
-        """Whether there is room for a message to be under way."""
-        return self._in_stock(weight(message) + ENTRY_BYTES)
+    # These two are called for every message of QoS 1 and 2: `weight` and the rest written out.
 
-    def begin(self, message: Publish) -> None:
-        """A message is under way, until `end`."""
-        self._take(weight(message) + ENTRY_BYTES)
+    def begin(self, message: Publish) -> bool:
+        """A message is under way, until `end`; False: it has to be dropped (counted)."""
+        size = ENTRY_BYTES + len(message.topic) + len(message.payload)
+        if message.properties is not None:
+            size += _properties_weight(message.properties)
+        stock = self._stock
+        if stock.bytes + size > self._total and self._own + size > self._share:
+            self._counters.dropped_queue_full += 1
+            return False
+        self._own += size
+        stock.bytes += size
+        return True
 
     def end(self, message: Publish) -> None:
         """A message has arrived."""
-        self._take(-weight(message) - ENTRY_BYTES)
+        size = ENTRY_BYTES + len(message.topic) + len(message.payload)
+        if message.properties is not None:
+            size += _properties_weight(message.properties)
+        self._own -= size
+        self._stock.bytes -= size
+
+    def withdraw(self, may_read: Callable[[str], bool], now: Instant) -> None:
+        """Let the messages of topics that may no longer be read be over now."""
+        allowed: dict[str, bool] = {}
+        for place, (message, _) in enumerate(self.entries):
+            topic = message.topic
+            if topic not in allowed:
+                allowed[topic] = may_read(topic)
+            if not allowed[topic]:
+                self.entries[place] = message, now
 
     def discard(self) -> None:
         """Give up all of it, and what is under way."""
@@ -122,8 +145,10 @@ class Backlog:
         """A store holds nothing of it any more."""
         self._saved_to = 0
 
-    def restore(self, queue: tuple[Waiting, ...]) -> None:
-        """Take back what a store held; the queue is new."""
+    def restore(self, flights: Sequence[Publish], queue: tuple[Waiting, ...]) -> None:
+        """Take back what a store held, without asking for room; the queue is new."""
+        for message in flights:
+            self._take(weight(message) + ENTRY_BYTES)
         if queue:
             self.first = queue[0].number
         for waiting in queue:
@@ -139,10 +164,7 @@ class Backlog:
         )
 
     def _in_stock(self, size: int) -> bool:
-        return (
-            self._stock.bytes + size <= self._limits.queued_bytes_total_max
-            or self._own + size <= self._share
-        )
+        return self._stock.bytes + size <= self._total or self._own + size <= self._share
 
     def _take(self, size: int) -> None:
         self._own += size

@@ -148,6 +148,17 @@ class Conversation:
             session.writable[topic] = allowed
         return allowed
 
+    def withdraw(self, session: Session, now: Instant) -> None:
+        """Rights are others: forget the answers, end what is no longer allowed."""
+        session.writable.clear()
+        user, client_id, may_read = session.user, session.client_id, self.access.may_read
+        for pattern in tuple(session.subscriptions):
+            if not may_read(user, client_id, pattern):
+                self._counters.subscriptions_not_allowed += 1
+                self._delivery.unsubscribe(session, pattern)
+        # A topic name is a filter that matches nothing else.
+        session.withdraw(lambda topic: may_read(user, client_id, topic), now)
+
     def accept(
         self, session: Session, message: Publish, now: Instant, effects: list[Effect]
     ) -> Code:

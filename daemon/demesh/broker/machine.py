@@ -203,15 +203,14 @@ class Broker:
         """Accounts and rights are others from now on, for those already connected too.
 
         Connections of a user that is gone are closed, its sessions ended and its wills not told;
-        subscriptions that are no longer allowed end. Retained messages stay: who may write to
-        their topics now can replace or remove them.
+        subscriptions that are no longer allowed end, and what waits of their topics is dropped.
+        Retained messages stay: who may write to their topics now can replace or remove them.
         """
         effects: list[Effect] = []
         self._access = self._conversation.access = access
         for session in self._sessions:
-            session.writable.clear()
             if access.knows(session.user):
-                self._withdraw(session, access)
+                self._conversation.withdraw(session, now)
                 continue
             session.will = None
             if session.conn is not None:
@@ -368,13 +367,6 @@ class Broker:
     def _forget(self, session: Session) -> None:
         self._sessions.remove(session)
         self._delivery.forget(session)
-
-    def _withdraw(self, session: Session, access: Access) -> None:
-        """End the subscriptions that are no longer allowed."""
-        for pattern in tuple(session.subscriptions):
-            if not access.may_read(session.user, session.client_id, pattern):
-                self.counters.subscriptions_not_allowed += 1
-                self._delivery.unsubscribe(session, pattern)
 
     def _tell(self, session: Session, now: Instant, effects: list[Effect]) -> None:
         """Publish a session's will, if it has one."""

@@ -20,6 +20,7 @@ Invariants: 1. `_queue` is empty unless the client is away or its window is full
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from demesh.broker.backlog import Backlog, Stock
@@ -168,10 +169,7 @@ class Session:
             return message if self._plain else self._fitted(message)
         self.changed = True
         if self.conn is not None and len(self._inflight) - len(self._again) < self._window:
-            if self._queue.admits(message):
-                return self._send(message, expires_at)
-            self._counters.dropped_queue_full += 1
-            return None
+            return self._send(message, expires_at)
         self._queue.add(message, expires_at, now)
         return None
 
@@ -257,12 +255,14 @@ class Session:
             packet_id,
             message.properties,
         )
+        if not self._queue.begin(packet):
+            return None
         sent = packet if self._plain else self._fitted(packet)
         if sent is None:
+            self._queue.end(packet)
             return None
         self._next_id = packet_id % PACKET_IDS + 1
         self._inflight[packet_id] = packet
-        self._queue.begin(packet)
         if expires_at is not None:
             self._expiries[packet_id] = expires_at
         return sent
@@ -300,6 +300,11 @@ class Session:
         self._counters.dropped_too_large += 1
         return None
 
+    def withdraw(self, may_read: Callable[[str], bool], now: Instant) -> None:
+        """Rights are others: what waits and may no longer be read is not sent. What is under way
+        has begun, and is repeated (4.4-1)."""
+        self._queue.withdraw(may_read, now)
+
     def discard(self) -> None:
         """It has ended: what waited is given up."""
         self._queue.discard()
@@ -331,11 +336,11 @@ class Session:
             if flight.message is None:
                 self._inflight[flight.packet_id] = Pubrel(flight.packet_id)
                 continue
-            self._queue.begin(flight.message)
             self._inflight[flight.packet_id] = replace(flight.message, packet_id=flight.packet_id)
             if flight.expires_at is not None:
                 self._expiries[flight.packet_id] = flight.expires_at
-        self._queue.restore(queue)
+        under_way = [flight.message for flight in record.flights if flight.message is not None]
+        self._queue.restore(under_way, queue)
         self.changed = record.offline_since is None  # since now, and the store does not know it
         self.recorded = True
 
