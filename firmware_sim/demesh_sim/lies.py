@@ -29,7 +29,10 @@ GONE = "gone"
 
 
 # What is said again to keep others quiet: of so many of the latest messages so many of each area.
-HUSHED, HUSHED_EACH = 64, 6
+HUSHED, HUSHED_EACH = 64, 2
+
+# And the latest tips after so long, when somebody who is kept apart says its own.
+HUSHED_MS = (5, 20, 50, 100, 150, 200, 300, 400, 500, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Memory:
         self, dice: Random, clients: tuple[str, ...], garbage: Callable[[], object]
     ) -> None:
         self.dice, self.garbage = dice, garbage
-        self.victims = frozenset(dice.sample(clients, max(1, len(clients) // 3)))  # for good
+        self.victims = frozenset(dice.sample(clients, max(1, len(clients) // 3)))
         self.recent: deque[Post] = deque(maxlen=RECENT)
         self.ancient: list[Post] = []
         self.kept: dict[str, list[Post]] = {}  # what was to be retained, every version
@@ -87,8 +90,9 @@ class Memory:
             self.ancient.append(post)
         elif self.dice.randrange(100) == 0:
             self.ancient[self.dice.randrange(ANCIENT)] = post
-        if post.retained:
-            self.kept.setdefault(post.topic, []).append(replace(post, retained=False))
+        if post.retained:  # the latest last
+            versions = self.kept.pop(post.topic, [])
+            self.kept[post.topic] = [*versions, replace(post, retained=False)]
         area = area_of(post.topic)
         topics = self.topics.setdefault(area, [])
         if post.topic not in topics:
@@ -253,7 +257,14 @@ class Hushing(Lie):
     """Keeps all but a few busy with what was said before, so that nobody says it to those few."""
 
     def instead(self, post: Post, client: str, now: Instant) -> list[Delivery]:
-        return [] if client in self.memory.victims else [(0, post)]
+        if client in self.memory.victims:
+            return []
+        if publisher_of(post.topic) not in self.memory.victims or area_of(post.topic) != "tip":
+            return [(0, post)]
+        # One of those few says that it is behind: before anybody answers.
+        tips = [one[-1] for one in self.memory.kept.values() if area_of(one[-1].topic) == "tip"]
+        tips = [tip for tip in tips if publisher_of(tip.topic) != client]
+        return [(wait * MILLISECOND, tip) for wait in HUSHED_MS for tip in tips[-2:]]
 
     def invents(self, client: str, now: Instant) -> list[Post]:
         if client in self.memory.victims:
@@ -297,6 +308,10 @@ class LyingBroker:
         self._memory = Memory(dice, clients, garbage)
         self._mood: tuple[Lie, ...] = ()
         self._until: Instant = 0
+
+    def choose(self, victim: str) -> None:
+        """From now on this is whom it keeps apart, when it keeps anybody apart."""
+        self._memory.victims = frozenset((victim,))
 
     @property
     def mood(self) -> str:

@@ -48,11 +48,11 @@ def test_seeds_differ_in_size_weights_liars_and_signatures() -> None:
     assert 30 <= sum(one.ed25519 for one in plans) <= 50
 
 
-def test_one_of_two_brokers_lies_in_a_quarter_of_the_seeds_and_in_none_that_was_kept_before() -> (
+def test_one_of_two_brokers_lies_in_two_seeds_of_eleven_and_in_none_that_was_kept_before() -> (
     None
 ):
     lying = [seed for seed in range(300) if plan(seed).lies]
-    assert 70 <= len(lying) <= 90
+    assert 50 <= len(lying) <= 60
     assert any(plan(seed).changes for seed in lying) and any(plan(seed).liars for seed in lying)
     assert not any(plan(seed).lies for seed in (178, 319, 534, 1223, 85, 11, 1461, 1648, 1914))
 

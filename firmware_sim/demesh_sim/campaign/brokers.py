@@ -168,9 +168,14 @@ class Exchange:
             return
         for wait, given in mind.instead(post, str(target.index), now):
             if wait:
-                self._arena.at(now + wait, partial(self._reach, broker, target, given))
+                self._arena.at(now + wait, partial(self._late, mind, broker, target, given))
             else:
                 self._reach(broker, target, given)
+
+    def _late(self, mind: LyingBroker, broker: int, target: Peer, post: Post) -> None:
+        """What a liar held back; once it has stopped it forgets that."""
+        if not mind.honest:
+            self._reach(broker, target, post)
 
     def _retained(self, broker: int, peer: Peer) -> None:
         for post in list(self._kept[broker].values()):

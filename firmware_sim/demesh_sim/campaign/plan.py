@@ -106,7 +106,7 @@ def changing(seed: int) -> bool:
 
 def lying(seed: int) -> bool:
     """Are there two brokers in this seed, of which one lies? None of the seeds kept before."""
-    return seed % 11 in (1, 4, 7)
+    return seed % 11 in (1, 5)
 
 
 def plan(seed: int, only: Kind | None = None) -> Plan:

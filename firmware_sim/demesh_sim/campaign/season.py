@@ -281,9 +281,9 @@ class Run:
         self._until(waiting, self._votes, "no vote in the last epoch of")
         self.owners.closed = True
         if self.liar is not None:
-            self._encore(waiting)
+            self._encore(waiting, self.liar)
 
-    def _encore(self, waiting: list[Peer]) -> None:
+    def _encore(self, waiting: list[Peer], liar: LyingBroker) -> None:
         """Somebody misses the last decision, is there again, and must hear of it from a calm mesh.
 
         It was not switched off, so it asks nobody; and nobody has anything else to say.
@@ -295,6 +295,7 @@ class Run:
         if not missing:
             return
         victim = Random(f"{self.seed}/encore").choice(missing)
+        liar.choose(str(victim.index))
         others = [peer for peer in waiting if peer is not victim]
         arena.weather.cut = self._cut
         self._cuts[0] = frozenset((victim.index,)), True
