@@ -169,5 +169,7 @@ def _broker(url: str) -> str:
     except ValueError:
         host, port = None, None
     if host is None or parts.scheme != "mqtt" or parts.path.strip("/") or port == 0 or "@" in url:
-        raise ConfigError(f"broker {url!r} is not an address; write mqtt://host:port")
+        raise ConfigError(
+            f"broker {url!r} is not an address; write mqtt://host:port, without a login or TLS"
+        )
     return f"mqtt://{f'[{host}]' if ':' in host else host}:{port or MQTT_PORT}"

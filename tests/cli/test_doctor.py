@@ -435,4 +435,4 @@ def test_two_urls_of_one_embedded_broker_are_noticed(
     finally:
         broker.stop()
     assert done.returncode == 0
-    assert graded(done.stdout, "warning") == ["login", "login", "company", "company"]
+    assert graded(done.stdout, "warning") == ["login", "login", "company"]

@@ -372,7 +372,10 @@ def _until_quiet(*calls: Call) -> None:
 
 
 def crossings(brokers: Sequence[tuple[Link, int]], device: Device) -> list[tuple[str, str]]:
-    """Urls of which the second hears what is said at the first; each broker with its level."""
+    """Urls of which the second hears what is said at the first, each pair once.
+
+    `brokers`: with the level of MQTT that each speaks.
+    """
     found: list[tuple[str, str]] = []
     try:
         with within(EXAMINE_S):
@@ -393,7 +396,7 @@ def _cross(
         word = os.urandom(8).hex().encode()
         ear.publish(topic, word)
         ear.hears(topic, word)
-        others = [other for other in ears if other != url]
+        others = [other for other in ears if other != url and (other, url) not in found]
         found += [(url, other) for other in others if ears[other].hears(topic, word, QUIET_S)]
     for ear in ears.values():
         ear.close()
