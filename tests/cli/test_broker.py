@@ -252,6 +252,19 @@ def test_a_check_reads_every_file_and_listens_nowhere(
     (tmp_path / "pw").chmod(0o600)
 
 
+def test_a_file_of_no_accounts_is_good_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pw"
+    path.touch(0o600)
+    words = ["broker", "--check-config", "--passwords", str(path)]
+    assert main(words) == 0
+    assert f"{path}: no accounts in it, so nobody is let in; " in capsys.readouterr().out
+    account(path, "dev", "x")
+    assert main(words) == 0
+    assert "no accounts" not in capsys.readouterr().out
+
+
 @needs_openssl
 def test_a_certificate_outside_its_time_is_refused_and_one_near_its_end_is_told(
     tmp_path: Path,

@@ -137,6 +137,11 @@ def read_trust(config: BrokerConfig, now_s: int, before: Trust | None = None) ->
         accounts = passwords.parse(
             files.read_text(config.passwords, "passwords", private=True), str(config.passwords)
         )
+        if not accounts.names() and config.client_ca is None:
+            warnings.append(
+                f"{config.passwords}: no accounts in it, so nobody is let in; "
+                f"`demesh broker account add` makes one"
+            )
     if config.acl is not None:
         allowed = rights.parse(files.read_text(config.acl, "rights"), str(config.acl))
     elif (accounts is not None or config.client_ca is not None) and config.rules:
