@@ -210,6 +210,25 @@ def test_filters_are_granted_one_by_one() -> None:
         assert desk.counters.subscriptions_not_allowed == 2
 
 
+@pytest.mark.parametrize("bound", ["retained_max", "retained_bytes_max"])
+def test_one_user_retains_half_of_all_there_may_be_and_has_the_room_back(bound: str) -> None:
+    desk, _ = house(**{bound: 8 if bound == "retained_max" else 8 * len("free/0x")})
+    come(desk, A, "ann")
+    come(desk, B, "bob")
+
+    def keep(conn: int, *numbers: int, payload: bytes = b"x") -> int:
+        before = len(desk.broker._retained)
+        desk.say(conn, *[Publish(f"free/{n}", payload, retain=True) for n in numbers])
+        return len(desk.broker._retained) - before
+
+    assert keep(A, *range(6)) == 4
+    assert desk.counters.retained_refused == 2
+    assert keep(A, 0, 1) == 0, "its own it may replace"
+    assert keep(B, 6, 7, 8, 9) == 4
+    assert keep(B, 0, payload=b"") == -1, "whoever may write there removes it"
+    assert keep(A, 5) == 1
+
+
 # -- other rights ---------------------------------------------------------------------------------
 
 

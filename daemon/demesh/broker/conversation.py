@@ -308,7 +308,7 @@ class Conversation:
         if self._pace is not None:
             self._pace.charge_looks(link, looks)
         forms: list[tuple[Publish, Instant | None]] = []
-        for message, expires_at, publisher in kept:
+        for message, expires_at, publisher, _ in kept:
             if not (wanted.no_local and publisher == session.client_id):
                 forms.append((counted_down(message, expires_at, now), expires_at))
         if wanted.pattern.startswith(SYS):

@@ -106,7 +106,7 @@ class Delivery:
         """Keep a message if it is to be retained, and pass it on; how many receivers it has."""
         ends_at = None if message.properties is None else expires_at(message, now)
         if message.retain:
-            self.retained.keep(message, ends_at, publisher.client_id)
+            self.retained.keep(message, ends_at, publisher.client_id, publisher.user)
         return self.pass_on(message, publisher, ends_at, now, effects)
 
     def pass_on(
