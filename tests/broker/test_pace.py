@@ -292,6 +292,17 @@ def test_packets_taken_in_parts_are_those_taken_at_once(
     assert taken == [Publish("t", bytes(size)) for size in sizes]
 
 
+def test_a_client_that_is_not_read_is_not_silent() -> None:
+    """Its pings wait in its socket; its keep-alive begins when they can be heard."""
+    desk = Desk()
+    desk.join(B, "b", keep_alive_s=1)
+    assert Pause(B, "b") in desk.say(B, Publish("t", bytes(5000)))
+    (resumed, resume), *_ = seen = desk.wait(20 * SECOND)
+    assert resume == Resume(B)
+    assert resumed > 3 * SECOND
+    assert seen[1:] == [(resumed + 3 * SECOND // 2, Close(B, Reason.KEEP_ALIVE, "client 'b'"))]
+
+
 # -- the server -----------------------------------------------------------------------------------
 
 

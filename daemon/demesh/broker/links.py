@@ -116,6 +116,8 @@ class Links:
             if link is None or link.alarm != at:
                 continue
             link.alarm = None
+            if link.paused:  # it may have said much that nobody has read
+                link.seen_at = now
             due = self._due(link)
             if due is not None and due <= now:
                 yield link
@@ -133,6 +135,7 @@ class Links:
             link = self._links.get(heapq.heappop(self._pauses)[1])
             if link is not None:
                 link.paused = False
+                link.seen_at = now  # its silence begins when it can be heard
                 yield link
 
     def deadline(self) -> Instant | None:
