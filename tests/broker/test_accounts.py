@@ -61,7 +61,7 @@ def test_a_password_made_here_fits_and_its_line_reads_back() -> None:
         "name:$7$101$AAAA$AAAA",
         "name:$7$101$AAAA$!!!!",
         "name:$7$-1$AAAA$AAAA",
-        "name:$7$100001$JhlRqQLwD0cVcVSa$" + MADE.partition("Sa$")[2].partition("\n")[0],
+        "name:$7$4001$JhlRqQLwD0cVcVSa$" + MADE.partition("Sa$")[2].partition("\n")[0],
         ":$7$101$AAAA$AAAA",
         "a/b" + MADE.partition("\n")[0][1:],
         "a+" + MADE.partition("\n")[0][1:],
@@ -73,6 +73,13 @@ def test_a_line_that_is_no_account_is_named_by_file_and_line(bad: str) -> None:
     with pytest.raises(ConfigError, match=r"^the/file:5: ") as caught:
         passwords.parse(f"{MADE}{bad}\n", "the/file")
     assert "\n" not in str(caught.value)
+
+
+def test_a_password_that_takes_long_to_check_is_refused_with_what_to_do() -> None:
+    costly = MADE.replace("a:$7$101$", "a:$7$100000$")
+    with pytest.raises(ConfigError, match=r"^f:1: .* 100000 iterations, .* at most 4000: .*-I 101"):
+        passwords.parse(costly, "f")
+    assert "a" in passwords.parse(MADE.replace("a:$7$101$", "a:$7$4000$"), "f")
 
 
 def test_an_unknown_name_costs_as_many_rounds_as_a_known_one(
@@ -312,7 +319,16 @@ def test_a_name_and_its_numbers_are_client_ids_of_that_account_alone() -> None:
         assert known.may_connect(user, client_id)
     for client_id in ("a", "a-2", "a-12"):
         assert not known.may_connect("b", client_id)
-    assert Accounts(by_certificate=True).may_connect("b", "a")
+
+
+def test_with_certificates_a_client_id_begins_with_the_name_of_its_user() -> None:
+    for passwords_too in (None, passwords.parse(MADE, "f")):
+        known = Accounts(passwords_too, by_certificate=True)
+        for client_id in ("dev2", "dev2-2", "dev2-0f6c"):
+            assert known.may_connect("dev2", client_id)
+            assert not known.may_connect("dev1", client_id)
+        for client_id in ("dev", "dev12", "-dev1", ""):
+            assert not known.may_connect("dev1", client_id)
 
 
 def test_who_is_known_is_who_could_log_in_again() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from broker.desk import HOUR_S, A, B, C, Desk, code_of, messages_to, sent_to
+from demesh.broker.accounts import Accounts
 from demesh.broker.codec import (
     LEVEL_3,
     LEVEL_5,
@@ -318,6 +319,21 @@ def test_nobody_takes_the_client_id_of_another_who_is_away() -> None:
     effects = desk.join(A, "bob", username="ann", password=b"1")
     assert code_of(A, effects) == Code.NOT_AUTHORIZED
     assert isinstance(come(desk, B, "bob", "bob")[-1], Connack)
+
+
+def test_an_id_that_the_broker_chooses_is_not_held_against_the_client() -> None:
+    desk = Desk(Accounts(by_certificate=True))
+    for conn, client_id, code in (
+        (A, "", Code.SUCCESS),
+        (B, "ann-1", Code.SUCCESS),
+        (C, "bob", Code.NOT_AUTHORIZED),
+    ):
+        desk.open(conn)
+        desk.broker.certified(conn, "ann")
+        answer, *_ = desk.say(conn, Connect(client_id, level=LEVEL_5))
+        assert isinstance(answer, Transmit)
+        assert isinstance(answer.packet, Connack)
+        assert answer.packet.code == code
 
 
 def test_an_open_broker_takes_any_name_for_nobodys() -> None:

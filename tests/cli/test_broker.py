@@ -500,7 +500,7 @@ async def test_a_certificate_is_a_login_and_a_new_one_is_taken_on_sighup(tmp_pat
     papers = Papers(tmp_path / "papers")
     me = identity.text(bytes(16))
     async with broker(*tls_flags(papers)) as running:
-        client = await show(papers, running.port, me, client_id="one")
+        client = await show(papers, running.port, me, client_id=f"{me}-one")
         (await show(papers, running.port, me, username=me)).abort()
         await show(papers, running.port, me, Code.BAD_LOGIN, username="another")
         assert await nothing_said(papers, running.port, None)
@@ -513,7 +513,8 @@ async def test_a_certificate_is_a_login_and_a_new_one_is_taken_on_sighup(tmp_pat
             papers.issue("localhost", "subjectAltName=IP:127.0.0.1")[0].read_bytes()
         )
         await running.hup("are read again")
-        (await show(papers, running.port, me, client_id="two")).abort()
+        (await show(papers, running.port, me, client_id=f"{me}-two")).abort()
+        await show(papers, running.port, me, Code.NOT_AUTHORIZED, client_id="another")
         await client.nothing()  # its certificate is as good as it was
 
 

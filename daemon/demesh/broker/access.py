@@ -25,7 +25,7 @@ class Access(Protocol):
         """Whether a user that once logged in could still do so."""
 
     def may_connect(self, user: str, client_id: str) -> bool:
-        """Whether a user may begin a session under this client id."""
+        """Whether a user may begin a session under this client id, which it chose itself."""
 
     def may_write(self, user: str, client_id: str, topic: str) -> bool:
         """Whether a user may publish to a valid topic name."""

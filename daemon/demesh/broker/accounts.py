@@ -53,7 +53,11 @@ class Accounts:
 
     def may_connect(self, user: str, client_id: str) -> bool:
         """Not under the name of another with a password, nor that with the number of a broker
-        (`ID-2`): who took it first would lock that device out."""
+        (`ID-2`): who took it first would lock that device out. Of certificates it is not known
+        whose names there are: with them a client id is one's own name, or begins with it and `-`.
+        """
+        if self._by_certificate:
+            return client_id == user or client_id.startswith(f"{user}-")
         if self._passwords is None:
             return True
         name, _, number = client_id.rpartition("-")

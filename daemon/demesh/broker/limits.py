@@ -55,7 +55,7 @@ class Limits:
     # many: who opens hundreds of connections takes the machine from the others.
     connections_share: int = 4
     # Wrong logins of one address a second, and at once; further ones are refused unheard, right
-    # ones too. A password costs up to 100 ms of CPU to check, a device has one and does not guess.
+    # ones too. A password costs up to 3 ms of CPU to check, a device has one and does not guess.
     failed_logins_per_s_max: int = 2
     failed_logins_burst: int = 10
     # Twice the connections: every device may have left one session under an older client id.

@@ -302,7 +302,8 @@ class Broker:
         session = self._sessions.get(client_id)
         if session is not None and session.user == user:
             return None
-        if session is not None or not self._access.may_connect(user, client_id):
+        chosen = bool(packet.client_id)
+        if session is not None or (chosen and not self._access.may_connect(user, client_id)):
             return Reason.CLIENT_OF_ANOTHER
         if user != ANYBODY and self._origins.crowded(f"u {user}"):
             return Reason.CONNECTIONS_FULL
