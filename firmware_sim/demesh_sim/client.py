@@ -36,6 +36,9 @@ from demesh_sim.heap import Alarm, Heap
 KEEP_ALIVE_S = 20
 BACKOFF_FIRST_MS = 250
 BACKOFF_MAX_MS = 15_000
+BACKOFF_RECENT_MS = 500
+BACKOFF_THROWN_OUT_MS = 2_000
+RECENT_NS = 60 * SECOND
 STEADY_NS = 10 * SECOND
 UNDER_WAY_MAX = 16
 FRAMES_MAX = 1024
@@ -95,6 +98,8 @@ class Client:
         self._outbox: deque[ports.Publish] = deque()
         self._under_way: dict[int, ports.Publish] = {}
         self._backoff_ms = BACKOFF_FIRST_MS
+        self._up_at: Instant | None = None  # when it was last up
+        self._failed = False  # to connect, since then
         self._dialled: Instant = 0
         self._answered: Instant = 0  # when the broker last said anything
         self._timer = Alarm(heap, self._tick)
@@ -154,13 +159,24 @@ class Client:
         self.phase = Phase.DOWN
         self._outbox.extendleft(reversed(self._under_way.values()))
         self._under_way.clear()
-        if self._heap.now - self._dialled > STEADY_NS:
-            self._backoff_ms = BACKOFF_FIRST_MS
-        wait_ms = self._chance.randrange(self._backoff_ms // 2, self._backoff_ms)
-        self._backoff_ms = min(2 * self._backoff_ms, BACKOFF_MAX_MS)
-        self._timer.set(self._heap.now + wait_ms * MILLISECOND)
+        self._timer.set(self._heap.now + self._pause_ms(was_up) * MILLISECOND)
         if was_up:
             self._linked(False)
+
+    def _pause_ms(self, was_up: bool) -> int:
+        """How long to wait before dialling again."""
+        now = self._heap.now
+        if was_up:
+            if self._failed or now - self._dialled > STEADY_NS:
+                self._backoff_ms = BACKOFF_FIRST_MS
+            self._up_at = now
+        self._failed = not was_up
+        most = BACKOFF_MAX_MS
+        if self._up_at is not None and now < self._up_at + RECENT_NS:
+            most = BACKOFF_RECENT_MS if self._failed else BACKOFF_THROWN_OUT_MS
+        pause_ms = min(self._backoff_ms, most)
+        self._backoff_ms = min(2 * self._backoff_ms, BACKOFF_MAX_MS)
+        return self._chance.randrange(pause_ms // 2, pause_ms)
 
     # -- inside -----------------------------------------------------------------------------------
 
