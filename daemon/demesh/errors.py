@@ -6,6 +6,7 @@
     ├── TemporaryError   75  broker unreachable, port in use: trying again may help
     ├── StorageError     74  a store cannot be read or written
     ├── UnfitError       70  this machine's libraries are not what every machine's must be
+    ├── FaultError       70  a fault of our own ended what had been started; report it
     ├── RefusedError     76  the ledger's rules, or owners, do not allow what is asked
     └── ProofError       65  a proof does not hold, or there is nothing to prove
 
@@ -46,6 +47,12 @@ class StorageError(DemeshError):
 
 class UnfitError(DemeshError):
     """A library here gives other answers than everywhere else (EX_SOFTWARE)."""
+
+    exit_code = 70
+
+
+class FaultError(DemeshError):
+    """A fault of our own where an exit code has to tell of it (EX_SOFTWARE)."""
 
     exit_code = 70
 

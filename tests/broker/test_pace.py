@@ -30,9 +30,9 @@ from demesh.broker.codec import (
     Wanted,
     encode,
 )
-from demesh.broker.limits import Limits, Reason
+from demesh.broker.limits import TURN_EFFECTS_MAX, Limits, Reason
 from demesh.broker.machine import Broker, Close, Effect, Pause, Resume, Transmit
-from demesh.broker.server import TURN_EFFECTS_MAX, Server
+from demesh.broker.server import Server
 from demesh.ports import MILLISECOND, SECOND
 
 A, B = 1, 2

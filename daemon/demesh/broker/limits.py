@@ -39,6 +39,30 @@ class Reason(Enum):
     TLS = "the TLS handshake failed"
     WEBSOCKET = "what it says is no WebSocket"
     STOPPED = "the broker stops"
+    FAULT = "a fault of the broker itself"
+
+    @property
+    def ordinary(self) -> bool:
+        """Whether it is nobody's fault, and a healthy broker sees it all day."""
+        return self in _ORDINARY
+
+
+_ORDINARY = frozenset(
+    {Reason.LEFT, Reason.LOST, Reason.TAKEN_OVER, Reason.KEEP_ALIVE, Reason.STOPPED}
+)
+
+
+# What is collected for one connection before it is written even within a turn: one turn may ask for
+# much more than a connection is allowed to have waiting, and that must be seen while it happens.
+TURN_BYTES_MAX = 256 * 1024
+
+# After so many effects, some 10 ms, a turn of one connection ends though it has packets left: 128
+# messages to 300 clients were a fifth of a second.
+TURN_EFFECTS_MAX = 2048
+
+# A handshake takes 1 ms or 2, and anybody may begin hundreds at once: nobody else is to wait for
+# more than some of them.
+TURN_HANDSHAKES_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,10 @@ class Broker:
 
     # -- calls ------------------------------------------------------------------------------------
 
+    def __contains__(self, conn: Conn) -> bool:
+        """Whether this connection is open."""
+        return conn in self._links
+
     def connected(self, conn: Conn, now: Instant, origin: str = "") -> list[Effect]:
         """A connection was opened; `origin`: the address it comes from, "" if that is no matter."""
         assert conn not in self._links, f"connection {conn} is open already"

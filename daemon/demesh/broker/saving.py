@@ -63,6 +63,16 @@ class Saving:
             self._writer.shutdown()
         self._store.close(clean=not self._behind)
 
+    async def abandon(self) -> None:
+        """Save no more, and leave the file as a kill would."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._write is not None:
+            await self._settle(self._write)
+        if self._writer is not None:
+            self._writer.shutdown()
+        self._store.close(clean=False)
+
     def _set_timer(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._turn)
 

@@ -6,21 +6,33 @@ written once per turn of the loop: a write is a system call, and costs more than
 Of one connection a turn carries out `turn_packets_max` packets, and none after the machine's
 `Pause`. What was read beyond that waits, and its socket is not read meanwhile: then the kernel's
 buffers fill up, and the sender's.
+
+A fault of ours while one connection is served closes that one and is logged and counted; the others
+go on, or whoever knows of a bug could end everybody's broker as often as he likes. The machine may
+be left half way: connections it has given up are closed, and what it wanted sent in that turn is
+lost until its receiver comes back; no decision of a mesh depends on it. A connection that it cannot
+give up, and a fault that is nobody's (timers, saving), end the process (`process.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
 import time
-from collections.abc import Iterable
-from dataclasses import replace
-from types import TracebackType
+from collections.abc import Callable, Iterable
+from functools import partial
 
+from demesh.broker.alarm import Alarm
 from demesh.broker.codec import encode
-from demesh.broker.limits import Counters, Limits, Reason
+from demesh.broker.limits import (
+    TURN_BYTES_MAX,
+    TURN_EFFECTS_MAX,
+    TURN_HANDSHAKES_MAX,
+    Counters,
+    Limits,
+    Reason,
+)
+from demesh.broker.listening import listen
 from demesh.broker.machine import Broker, Close, Effect, Pause, Transmit
 from demesh.broker.notices import Notices
 from demesh.broker.origins import origin_of
@@ -31,26 +43,9 @@ from demesh.broker.store import Store
 from demesh.broker.unsent import Unsent
 from demesh.broker.websocket import WebSocket
 from demesh.errors import TemporaryError
-from demesh.ports import SECOND, Instant
+from demesh.ports import Instant
 
 _log = logging.getLogger("demesh.broker")
-
-# What is collected for one connection before it is written even within a turn: one turn may ask for
-# much more than a connection is allowed to have waiting, and that must be seen while it happens.
-TURN_BYTES_MAX = 256 * 1024
-
-# After so many effects, some 10 ms, a turn of one connection ends though it has packets left: 128
-# messages to 300 clients were a fifth of a second.
-TURN_EFFECTS_MAX = 2048
-
-# A handshake takes 1 ms or 2, and anybody may begin hundreds at once: nobody else is to wait for
-# more than some of them.
-TURN_HANDSHAKES_MAX = 4
-
-# Ends that are nobody's fault, and that a healthy broker sees all day.
-ORDINARY = frozenset(
-    {Reason.LEFT, Reason.LOST, Reason.TAKEN_OVER, Reason.KEEP_ALIVE, Reason.STOPPED}
-)
 
 
 class Server:
@@ -80,8 +75,7 @@ class Server:
         self._unsent: Unsent[Peer] = Unsent(self.limits.write_buffer_bytes_total_max)
         self._behind: list[Peer] = []  # to be heard in the next turn, without reading
         self._last_conn = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: Instant | None = None
+        self._alarm = Alarm(self._tick)
         self._empty = asyncio.Event()
         self._notices = Notices()
 
@@ -109,7 +103,9 @@ class Server:
         endpoints = []
         try:
             for endpoint in self.endpoints:
-                endpoints.append(await self._listen(endpoint))
+                listener, bound = await listen(endpoint, partial(self._peer, endpoint))
+                self._listeners.append(listener)
+                endpoints.append(bound)
         except TemporaryError:
             self._deafen()
             if self._saving is not None:
@@ -121,16 +117,6 @@ class Server:
             self._saving.start(self._broker)
         self._set_timer()
 
-    async def _listen(self, endpoint: Endpoint) -> Endpoint:
-        try:
-            listener = await self._loop.create_server(
-                lambda: self._peer(endpoint), endpoint.host, endpoint.port, reuse_address=True
-            )
-        except OSError as error:
-            raise TemporaryError(_no_listener(endpoint, error)) from error
-        self._listeners.append(listener)
-        return replace(endpoint, port=listener.sockets[0].getsockname()[1])
-
     def _peer(self, endpoint: Endpoint) -> Peer:
         trust = self._trust
         web = WebSocket(trusting=trust.trusting, secure=endpoint.secure) if endpoint.web else None
@@ -141,6 +127,7 @@ class Server:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        self._alarm.set(None)
 
     async def stop(self) -> None:
         """Stop listening, close all connections and save; wills are not published."""
@@ -148,12 +135,8 @@ class Server:
             return
         self._running = False
         self._deafen()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._timer_at = None
         for peer in self._behind:  # what was read before the stop still counts
-            for packet in peer.unheard + peer.feed(b"", self.limits.turn_packets_max):
-                self._carry_out(self._broker.receive(peer.conn, packet, time.monotonic_ns()))
+            self._serve(peer, self._hear_last, peer)
         self._behind.clear()
         self._carry_out(self._broker.stop(time.monotonic_ns()))
         self._write()
@@ -165,21 +148,27 @@ class Server:
                     self._empty.clear()
                     await self._empty.wait()
         except TimeoutError:
-            for peer in [*self._peers.values(), *self._closing.values()]:
-                peer.transport.abort()
-            self._peers.clear()
-            self._closing.clear()
+            self._abort()
+
+    async def abandon(self) -> None:
+        """End as by a kill: nobody is told, and nothing more is saved."""
+        self._running = False
+        self._deafen()
+        self._abort()
+        if self._saving is not None:
+            await self._saving.abandon()
+
+    def _abort(self) -> None:
+        for peer in [*self._peers.values(), *self._closing.values()]:
+            peer.transport.abort()
+        self._peers.clear()
+        self._closing.clear()
 
     async def __aenter__(self) -> Server:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     def set_trust(self, trust: Trust) -> None:
@@ -208,7 +197,8 @@ class Server:
         peer.conn = self._last_conn
         self._peers[peer.conn] = peer
         origin = origin_of(peer.address)
-        self._carry_out(self._broker.connected(peer.conn, time.monotonic_ns(), origin))
+        now = time.monotonic_ns()
+        self._serve(peer, lambda: self._carry_out(self._broker.connected(peer.conn, now, origin)))
         self._set_timer()
 
     def arrived(self, peer: Peer, data: bytes) -> None:
@@ -217,7 +207,7 @@ class Server:
             peer.hold(data)
             self._hear_soon(peer)
             return
-        self._hear(peer, data)
+        self._serve(peer, self._hear, peer, data)
         self._set_timer()
 
     def lost(self, peer: Peer) -> None:
@@ -225,10 +215,37 @@ class Server:
         self._unsent.forget(peer)
         if self._closing.pop(peer.conn, None) is None and self._running:
             self._peers.pop(peer.conn, None)
-            self._carry_out(self._broker.disconnected(peer.conn, time.monotonic_ns()))
+            now = time.monotonic_ns()
+            self._serve(peer, lambda: self._carry_out(self._broker.disconnected(peer.conn, now)))
             self._set_timer()
         self._peers.pop(peer.conn, None)
         self._empty.set()
+
+    # -- faults of ours ---------------------------------------------------------------------------
+
+    def _serve(self, peer: Peer, act: Callable[..., None], *values: object) -> None:
+        try:
+            act(*values)
+        except Exception:  # noqa: BLE001 (whatever it is: it is ours, and came up for this peer)
+            self._fail(peer)
+
+    def _fail(self, peer: Peer) -> None:
+        """Close the one for whom a fault of ours came up, and whom the machine gave up by it."""
+        now = time.monotonic_ns()
+        text = f"a fault of the broker itself, please report it; {peer.address} is cut off"
+        self._tell("fault", text, logging.ERROR)
+        peer.unwritten.clear()
+        peer.transport.abort()
+        if self._peers.pop(peer.conn, None) is not None:
+            self._closing[peer.conn] = peer
+        try:
+            self._carry_out(self._broker.close(peer.conn, Reason.FAULT, now))
+        except Exception:
+            if peer.conn in self._broker:
+                raise
+        for other in [*self._peers.values()]:
+            if other.conn not in self._broker:
+                self._end(other)
 
     # -- turns ------------------------------------------------------------------------------------
 
@@ -281,6 +298,10 @@ class Server:
             return
         self._carry_out(self._broker.close(peer.conn, reason, now))
 
+    def _hear_last(self, peer: Peer) -> None:
+        for packet in peer.unheard + peer.feed(b"", self.limits.turn_packets_max):
+            self._carry_out(self._broker.receive(peer.conn, packet, time.monotonic_ns()))
+
     def _hear_soon(self, peer: Peer) -> None:
         peer.transport.pause_reading()
         if not self._behind:
@@ -299,7 +320,7 @@ class Server:
                 if handshakes > TURN_HANDSHAKES_MAX:
                     self._hear_soon(peer)
                     continue
-            self._hear(peer, b"")
+            self._serve(peer, self._hear, peer, b"")
         if self._running:
             self._set_timer()
 
@@ -311,21 +332,24 @@ class Server:
             if peer is None:
                 continue
             if type(effect) is Transmit:
-                if not peer.unwritten:
-                    if not self._unwritten:
-                        self._loop.call_soon(self._write)
-                    self._unwritten.append(peer)
-                wire = encode(effect.packet, peer.decoder.level)
-                peer.unwritten.append(wire)
-                peer.unwritten_bytes += len(wire)
-                if peer.unwritten_bytes > TURN_BYTES_MAX:
-                    self._write_to(peer)
+                try:
+                    if not peer.unwritten:
+                        if not self._unwritten:
+                            self._loop.call_soon(self._write)
+                        self._unwritten.append(peer)
+                    wire = encode(effect.packet, peer.decoder.level)
+                    peer.unwritten.append(wire)
+                    peer.unwritten_bytes += len(wire)
+                    if peer.unwritten_bytes > TURN_BYTES_MAX:
+                        self._write_to(peer)
+                except Exception:  # noqa: BLE001 (as in `_serve`)
+                    self._fail(peer)
             elif type(effect) is Close:
-                if effect.reason not in ORDINARY:
+                if not effect.reason.ordinary:
                     why = peer.fault[1] if peer.fault else effect.reason.value
                     who = f"{effect.who} at {peer.address}" if effect.who else peer.address
                     self._tell(effect.reason.name, f"{who}: {why}")
-                self._end(peer)
+                self._serve(peer, self._end, peer)
             elif type(effect) is Pause:
                 peer.paused = True
                 peer.transport.pause_reading()
@@ -339,10 +363,10 @@ class Server:
                 peer.paused = False
                 self._hear_soon(peer)
 
-    def _tell(self, kind: str, text: str) -> None:
+    def _tell(self, kind: str, text: str, level: int = logging.WARNING) -> None:
         line = self._notices.line(kind, text, time.monotonic_ns())
         if line is not None:
-            _log.warning("%s", line)
+            _log.log(level, "%s", line, exc_info=level == logging.ERROR)
 
     def _end(self, peer: Peer) -> None:
         del self._peers[peer.conn]
@@ -355,7 +379,7 @@ class Server:
         self._unwritten = []
         for peer in peers:
             if peer.unwritten:
-                self._write_to(peer)
+                self._serve(peer, self._write_to, peer)
 
     def _write_to(self, peer: Peer) -> None:
         peer.flush()
@@ -374,26 +398,8 @@ class Server:
             self._carry_out(self._broker.close(peer.conn, Reason.SLOW, time.monotonic_ns()))
 
     def _set_timer(self) -> None:
-        at = self._broker.deadline()
-        if at == self._timer_at:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = None
-        if at is not None:
-            delay_s = max(0, at - time.monotonic_ns()) / SECOND
-            self._timer = self._loop.call_later(delay_s, self._tick)
+        self._alarm.set(self._broker.deadline())
 
     def _tick(self) -> None:
-        self._timer = self._timer_at = None
         self._carry_out(self._broker.tick(time.monotonic_ns()))
         self._set_timer()
-
-
-def _no_listener(endpoint: Endpoint, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        place = f"port {endpoint.port} on {endpoint.host}"
-        return f"{place} is in use; stop what listens there, or choose port 0"
-    why = os.strerror(error.errno) if error.errno else error
-    return f"cannot listen on {endpoint}: {why}"
