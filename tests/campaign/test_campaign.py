@@ -48,9 +48,7 @@ def test_seeds_differ_in_size_weights_liars_and_signatures() -> None:
     assert 30 <= sum(one.ed25519 for one in plans) <= 50
 
 
-def test_one_of_two_brokers_lies_in_two_seeds_of_eleven_and_in_none_that_was_kept_before() -> (
-    None
-):
+def test_one_of_two_brokers_lies_in_two_seeds_of_eleven_and_in_none_that_was_kept_before() -> None:
     lying = [seed for seed in range(300) if plan(seed).lies]
     assert 50 <= len(lying) <= 60
     assert any(plan(seed).changes for seed in lying) and any(plan(seed).liars for seed in lying)
