@@ -3,6 +3,10 @@
 A disk may take seconds for a write; the loop does not wait for it, and changes gather meanwhile in
 the machine. A write that fails stops nothing, for a mesh does not depend on what a broker keeps:
 the broker serves on, says so, counts, and tries to save everything until it succeeds.
+
+The file holds wall-clock times. When that clock is set while the broker runs (a machine that booted
+in the past and then heard the time), everything is written again, or what was saved before would
+look long expired at the next start.
 """
 
 from __future__ import annotations
@@ -10,25 +14,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from demesh.broker.machine import Broker
 from demesh.broker.notices import Notices
 from demesh.broker.saved import Changes, Saved
 from demesh.broker.store import Store
-from demesh.ports import Instant
+from demesh.ports import SECOND, Instant
 
 _log = logging.getLogger("demesh.broker")
 
 # What a kill may lose. Less writes pages of the same session more often.
 EVERY_S = 1.0
 
+# A clock that is only put right drifts by less for weeks; what expires is off by so much at most.
+CLOCK_SET_NS = 60 * SECOND
+
 
 class Saving:
     """The store of a running broker, and the thread that writes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, wall: Callable[[], int] = time.time_ns) -> None:
+        """`wall`: the wall clock, in ns since 1970."""
         self._store = store
+        self._wall = wall
+        self._shift = 0  # of the wall clock against the machine's when all was written last
         self._broker: Broker | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -38,7 +49,9 @@ class Saving:
 
     def open(self, now: Instant) -> Saved:
         """What was saved; raises StorageError, TemporaryError."""
-        return self._store.open(now, time.time_ns())
+        wall_ns = self._wall()
+        self._shift = wall_ns - now
+        return self._store.open(now, wall_ns)
 
     def close(self) -> None:
         """Give up what was opened, unchanged."""
@@ -85,10 +98,14 @@ class Saving:
 
     def _begin(self) -> asyncio.Future[None] | None:
         assert self._broker is not None and self._writer is not None, "start first"
-        changes: Changes = self._broker.changes(everything=self._behind)
-        if not changes and not self._behind:
+        now, wall_ns = time.monotonic_ns(), self._wall()
+        anew = self._behind
+        if abs(wall_ns - now - self._shift) > CLOCK_SET_NS:
+            self._shift = wall_ns - now
+            anew = True
+        changes: Changes = self._broker.changes(everything=anew)
+        if not changes and not anew:
             return None
-        now, wall_ns, anew = time.monotonic_ns(), time.time_ns(), self._behind
         return asyncio.get_running_loop().run_in_executor(
             self._writer, lambda: self._store.write(changes, now, wall_ns, anew=anew)
         )

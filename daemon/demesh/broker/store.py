@@ -3,7 +3,8 @@
 What is written is what the machine says has changed (`saved.Changes`), one transaction for each
 batch; every waiting message is a row of its own, so that a long queue is not written again for each
 message. Rows hold wall-clock nanoseconds: the machine's clock begins anew with every start. A wall
-clock that was put back makes what would expire live longer, and nothing else.
+clock that is set while the broker runs is noticed (`saving.py`). One that was set between two runs
+looks like time that passed, or did not: what expires goes too early, or lives longer.
 
 WAL with synchronous=NORMAL: a killed process loses nothing that was handed over here, a power cut
 at most what came since the log was last synced (`SYNC_NS`); the file stays whole in both cases.
