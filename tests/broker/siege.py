@@ -154,7 +154,7 @@ async def _guesses(broker: Running, strangers: Crowd, visitors: Visitors) -> Non
 
 
 async def _attack(name: str, folder: Path) -> None:
-    passwords = _passwords(folder, 20_000 if name == "guesses" else 101)
+    passwords = _passwords(folder, 4_000 if name == "guesses" else 101)
     async with (
         running(HERE, passwords) as broker,
         crowd(broker.port, HERE, STRANGER) as strangers,

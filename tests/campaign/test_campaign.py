@@ -86,7 +86,7 @@ def test_voters_are_added_removed_and_weighed_anew_alone_and_together() -> None:
 
 
 def test_epochs_new_keys_and_crashes_at_hand_overs_do_happen() -> None:
-    outcomes = [run(seed) for seed in range(40) if changing(seed)]
+    outcomes = [run(seed) for seed in range(50) if changing(seed)]
     assert sum(outcome.epochs > 2 for outcome in outcomes) > len(outcomes) // 2
     assert any(outcome.new_keys for outcome in outcomes)
     assert any(outcome.hand_over_crashes for outcome in outcomes)
