@@ -24,7 +24,8 @@ from demesh.ledger.state import Channel, Electorate
 from demesh.pool import OpPool, Pending
 from demesh.wire.intents import ChannelFact
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.messages import OP_BODIES, Op, OpBody, Voucher
+from demesh.wire.opbodies import OP_BODIES, Op, OpBody
+from demesh.wire.readings import Voucher
 from demesh.wire.schema import Malformed, decode
 from demesh.wire.statements import BLOCK_OPS_BYTES_MAX, OPS_PER_BLOCK_MAX
 from demesh.wire.validate import Validator

@@ -5,7 +5,8 @@ from __future__ import annotations
 from demesh.membership.directory import Directory, Member
 from demesh.ports import Publish
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import Signal, Voucher
+from demesh.wire.messages import Signal
+from demesh.wire.readings import Voucher
 from demesh.wire.sealing import Sealer
 from demesh.wire.signer import Signer
 from demesh.wire.topics import Topics

@@ -8,7 +8,7 @@ import demesh_consensus as consensus
 from demesh.ledger.ledger import Applied
 from demesh.ledger.state import Result
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import OpBody
+from demesh.wire.opbodies import OpBody
 
 
 @dataclass(frozen=True, slots=True)

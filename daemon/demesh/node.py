@@ -50,12 +50,9 @@ from demesh.wire import identity
 from demesh.wire.budget import Budgets
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
 from demesh.wire.kinds import FIRST_SIGNAL, SEALED_SINCE, Kind, Reject
-from demesh.wire.messages import (
-    MESSAGE_OF_KIND,
-    Card,
-    Genesis,
-    OpenChannel,
-)
+from demesh.wire.messages import MESSAGE_OF_KIND, Genesis
+from demesh.wire.offers import Card
+from demesh.wire.opbodies import OpenChannel
 from demesh.wire.schema import Malformed, decode
 from demesh.wire.sealing import Sealer
 from demesh.wire.signer import Signer

@@ -10,7 +10,8 @@ from nacl.signing import SigningKey
 from demesh.errors import ConfigError
 from demesh.membership.directory import Directory, Member
 from demesh.wire import identity
-from demesh.wire.messages import DeviceCertificate, GenesisBody
+from demesh.wire.certificates import DeviceCertificate
+from demesh.wire.messages import GenesisBody
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from demesh.membership.directory import Directory
 from demesh.ports import MILLISECOND, SECOND, Instant, Publish
-from demesh.wire.messages import Card, Offer
+from demesh.wire.offers import Card, Offer
 from demesh.wire.signer import Signer
 
 # A minute after it was new: longer than a restart of a broker, shorter than a buyer's patience.

@@ -18,7 +18,7 @@ from demesh.ports import MILLISECOND, SECOND, Effect, Instant, Json, Measurement
 from demesh.voting import Voting
 from demesh.wire import identity
 from demesh.wire.frame import KID_BYTES
-from demesh.wire.messages import Claim, Close, OpBody
+from demesh.wire.opbodies import Claim, Close, OpBody
 from demesh_consensus import Block, Vote
 
 # A state document at most this often: what a person can read, and 8 boards stay below 10 kB/s.

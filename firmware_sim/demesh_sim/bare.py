@@ -17,18 +17,11 @@ from demesh.node import NodeSettings
 from demesh.passport import NodeIdentity
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Measurement, Publish
 from demesh.wire import identity
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import (
-    DeviceCertificate,
-    Genesis,
-    GenesisAccount,
-    GenesisBody,
-    GenesisDevice,
-    Op,
-    OpType,
-    Transfer,
-)
+from demesh.wire.messages import Genesis, GenesisAccount, GenesisBody, GenesisDevice
+from demesh.wire.opbodies import Op, OpType, Transfer
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 from demesh_sim.founding import Entropy, seeded

@@ -17,13 +17,8 @@ from nacl.signing import SigningKey
 from demesh.ledger.state import RULES_VERSIONS, AccountKind
 from demesh.storage.keys import write_key
 from demesh.wire import identity
-from demesh.wire.messages import (
-    DeviceCertificate,
-    Genesis,
-    GenesisAccount,
-    GenesisBody,
-    GenesisDevice,
-)
+from demesh.wire.certificates import DeviceCertificate
+from demesh.wire.messages import Genesis, GenesisAccount, GenesisBody, GenesisDevice
 from demesh.wire.schema import encode
 from demesh_sim.scenario import Board, Scenario
 

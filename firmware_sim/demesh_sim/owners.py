@@ -17,7 +17,7 @@ from demesh.ports import MILLISECOND, SECOND, Instant, Publish
 from demesh.wire import identity
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import Op, OpType
+from demesh.wire.opbodies import Op, OpType
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 from demesh_sim.bare import BEGINS_S, OP_VALID_S, Bare

@@ -22,15 +22,8 @@ from demesh.storage.keys import write_key
 from demesh.wire import identity
 from demesh.wire.frame import Binding, seal_statement
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import (
-    Genesis,
-    GenesisAccount,
-    GenesisBody,
-    GenesisDevice,
-    Op,
-    OpType,
-    Transfer,
-)
+from demesh.wire.messages import Genesis, GenesisAccount, GenesisBody, GenesisDevice
+from demesh.wire.opbodies import Op, OpType, Transfer
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from demesh.broker.codec import Publish, encode
 from demesh.wire import identity
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import (
     Binding,
     bstr,
@@ -21,7 +22,9 @@ from demesh.wire.frame import (
     version_tag,
 )
 from demesh.wire.kinds import KIND_BYTES_MAX, SEALED_SINCE, Kind
-from demesh.wire.messages import Ack, Card, DeviceCertificate, Genesis, Op, OpType
+from demesh.wire.messages import Genesis
+from demesh.wire.offers import Ack, Card
+from demesh.wire.opbodies import Op, OpType
 from demesh.wire.schema import encode as encode_message
 from demesh.wire.sealing import NONCE_BYTES, SEALED, SEALED_BYTES_MAX
 from demesh.wire.statements import encode_statement

@@ -19,7 +19,8 @@ from demesh.wire.frame import (
 )
 from demesh.wire.identity import device_id, signer
 from demesh.wire.kinds import FRAME_BYTES_MAX, KIND_BYTES_MAX, WIRE_VERSION, Kind, Reject
-from demesh.wire.messages import Ack, Voucher
+from demesh.wire.offers import Ack
+from demesh.wire.readings import Voucher
 from demesh.wire.schema import encode
 
 BINDING = Binding(hashlib.blake2b(b"benchmark mesh", digest_size=32).digest(), 1)

@@ -15,7 +15,7 @@ from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Measurement
 from demesh.wire.identity import signer
 from demesh.wire.intents import Send
 from demesh.wire.keys import signed_by
-from demesh.wire.messages import Voucher
+from demesh.wire.readings import Voucher
 from demesh.wire.signer import Signer
 from demesh.wire.validate import Validator
 from metering.world import PAYER, PROVIDER, World, agreement, offer, run_fair

@@ -18,7 +18,7 @@ from demesh.storage.store import FileStore
 from demesh.wire import identity, statements
 from demesh.wire.frame import Binding
 from demesh.wire.identity import approve_member
-from demesh.wire.messages import SetMember
+from demesh.wire.opbodies import SetMember
 from demesh.wire.schema import encode
 from ledger.book import (
     ANN,

@@ -22,7 +22,7 @@ from demesh.storage.durable import sync_folder
 from demesh.storage.keys import create_key, load_key
 from demesh.storage.sqlite import Database
 from demesh.wire import statements
-from demesh.wire.messages import SetMember
+from demesh.wire.opbodies import SetMember
 from demesh_consensus import Block, Certificate, Statement, StatementKind
 from transport.brokers import free_port
 

@@ -6,17 +6,21 @@ import types
 import typing
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Any
 
-from demesh.wire.schema import Bounds
+from demesh.wire.schema import Bounds, plain_hint, tails_of
 
 _SIGNED_53 = Bounds(-(2**53) + 1, 2**53 - 1)
 
 
 def definition(cls: type) -> str:
-    """`Name = [field: type, ...]`; a private class goes by its name without the underscore."""
+    """`Name = [field: type, ...]`, `?` for what came later; private classes lose the underscore."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    listed = ", ".join(f"{f.name}: {_type(hints[f.name])}" for f in fields(cls))
+    late = len(fields(cls)) - len(tails_of(cls))
+    listed = ", ".join(
+        f"{'? ' if at >= late else ''}{f.name}: {_type(hints[f.name])}"
+        for at, f in enumerate(fields(cls))
+    )
     return f"{_name(cls)} = [{listed}]"
 
 
@@ -25,9 +29,7 @@ def _name(cls: type) -> str:
 
 
 def _type(hint: Any) -> str:
-    bounds = None
-    if typing.get_origin(hint) is Annotated:
-        hint, bounds = typing.get_args(hint)
+    hint, bounds = plain_hint(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner, _ = typing.get_args(hint)
         return f"{_type(inner)} / null"

@@ -17,9 +17,12 @@ from demesh.ledger.events import Cause
 from demesh.ledger.state import Result
 from demesh.market import buyer
 from demesh.metering import payer, provider
-from demesh.wire import messages, statements
+from demesh.wire import certificates, messages, offers, opbodies, readings, statements
 from demesh.wire.kinds import FIRST_SIGNAL, KIND_BYTES_MAX, Kind, Reject
-from demesh.wire.messages import MESSAGE_OF_KIND, EndReason, OpType, Refusal, Why
+from demesh.wire.messages import MESSAGE_OF_KIND
+from demesh.wire.offers import Refusal
+from demesh.wire.opbodies import OpType
+from demesh.wire.readings import EndReason, Why
 from demesh.wire.topics import KINDS_OF_AREA, RELAYED
 from demesh_consensus import StatementKind
 from docs.definitions import definition
@@ -174,7 +177,10 @@ def test_enumerations_are_listed_with_their_numbers(enum: type[IntEnum]) -> None
 def described() -> dict[str, type]:
     """What is sent, shown, or hashed into the state root, by the name in the document."""
     found = {}
-    for module in (messages, statements, state, proof, light, snapshots):
+    for module in (
+        *(certificates, offers, readings, opbodies, messages, statements),
+        *(state, proof, light, snapshots),
+    ):
         for name, cls in vars(module).items():
             own = isinstance(cls, type) and cls.__module__ == module.__name__
             if own and is_dataclass(cls) and cls not in (state.Mark, light.Proved):

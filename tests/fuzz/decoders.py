@@ -26,17 +26,10 @@ from demesh.snapshots import Checkpoint, Records
 from demesh.storage import frames
 from demesh.storage.frames import HEADER_BYTES, MAGIC, SALT_BYTES
 from demesh.wire import identity, statements
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import check_genesis, device_id
-from demesh.wire.messages import (
-    MESSAGE_OF_KIND,
-    OP_BODIES,
-    Chunk,
-    DeviceCertificate,
-    Genesis,
-    GenesisBody,
-    Leap,
-    Want,
-)
+from demesh.wire.messages import MESSAGE_OF_KIND, Chunk, Genesis, GenesisBody, Leap, Want
+from demesh.wire.opbodies import OP_BODIES
 from demesh.wire.schema import Malformed, decode, encode
 from demesh.wire.validate import Validator
 from demesh_sim.bare import Bare, found_bare

@@ -9,7 +9,8 @@ from demesh.ports import MILLISECOND, Received
 from demesh.wire import identity, statements
 from demesh.wire.frame import seal_statement, signal_frame, split
 from demesh.wire.kinds import FIRST_SIGNAL, Kind
-from demesh.wire.messages import MESSAGE_OF_KIND, OP_BODIES, Op, OpType, Transfer
+from demesh.wire.messages import MESSAGE_OF_KIND
+from demesh.wire.opbodies import OP_BODIES, Op, OpType, Transfer
 from demesh.wire.schema import encode
 from demesh.wire.topics import KINDS_OF_AREA
 from fuzz.mutate import of_tree

@@ -9,23 +9,14 @@ from nacl.signing import SigningKey
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import AccountKind, Result
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import Binding, seal_statement
 from demesh.wire.identity import approve_member, certify_device, device_id, mesh_id
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.messages import (
-    Claim,
-    Close,
-    DeviceCertificate,
-    GenesisAccount,
-    GenesisBody,
-    GenesisDevice,
-    OpBody,
-    OpenChannel,
-    SetMember,
-    Split,
-    Transfer,
-    Voucher,
-)
+from demesh.wire.messages import GenesisAccount, GenesisBody, GenesisDevice
+from demesh.wire.offers import Split
+from demesh.wire.opbodies import Claim, Close, OpBody, OpenChannel, SetMember, Transfer
+from demesh.wire.readings import Voucher
 from demesh.wire.schema import Malformed, decode, encode
 from demesh.wire.validate import Validator
 

@@ -12,7 +12,8 @@ from hashlib import blake2b
 from random import Random
 
 from demesh.ledger.ops import SignedOp
-from demesh.wire.messages import SetMember, Split
+from demesh.wire.offers import Split
+from demesh.wire.opbodies import SetMember
 from ledger.book import (
     ANN,
     BEN,

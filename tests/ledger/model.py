@@ -13,16 +13,10 @@ from math import floor
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import check_approval, check_certificate
 from demesh.wire.keys import device_id
-from demesh.wire.messages import (
-    Claim,
-    Close,
-    DeviceCertificate,
-    OpenChannel,
-    SetMember,
-    Transfer,
-)
+from demesh.wire.opbodies import Claim, Close, OpenChannel, SetMember, Transfer
 from ledger.book import COMMONS, COMMONS_PPM, MESH, START_S, genesis_body, open_voucher
 
 DAY_S = 24 * 60 * 60

@@ -8,16 +8,9 @@ from hypothesis import strategies as st
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import Result
-from demesh.wire.messages import (
-    Approval,
-    Claim,
-    Close,
-    OpenChannel,
-    SetMember,
-    Split,
-    Transfer,
-    Voucher,
-)
+from demesh.wire.offers import Split
+from demesh.wire.opbodies import Approval, Claim, Close, OpenChannel, SetMember, Transfer
+from demesh.wire.readings import Voucher
 from ledger.book import (
     AGREEMENT,
     ANN,

@@ -16,7 +16,8 @@ from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import PPM, TIME_S_MAX, Result
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import Split, Voucher
+from demesh.wire.offers import Split
+from demesh.wire.readings import Voucher
 from demesh.wire.schema import encode
 from ledger.book import (
     AGREEMENT,

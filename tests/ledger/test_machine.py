@@ -10,8 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import device_id
-from demesh.wire.messages import DeviceCertificate, SetMember, Split
+from demesh.wire.offers import Split
+from demesh.wire.opbodies import SetMember
 from ledger.book import (
     ANN,
     BEN,

@@ -13,7 +13,8 @@ from demesh.ledger.membership import ENROLMENTS_MAX, RENEWAL_S_MIN
 from demesh.ledger.state import Account, AccountKind, Elector, Electorate, Result
 from demesh.wire.identity import WEIGHT_MAX, approve_member, certify_device
 from demesh.wire.kinds import KIND_BYTES_MAX, Kind, Reject
-from demesh.wire.messages import OP_BODIES, GenesisDevice, Op, OpBody, SetMember
+from demesh.wire.messages import GenesisDevice
+from demesh.wire.opbodies import OP_BODIES, Op, OpBody, SetMember
 from demesh.wire.schema import decode, encode
 from demesh.wire.signer import Signer
 from demesh.wire.validate import Validator

@@ -21,7 +21,7 @@ from demesh.market.buyer import (
 from demesh.metering.tariff import quote
 from demesh.ports import SECOND, Measurement
 from demesh.wire.intents import Act, Agreed, Send
-from demesh.wire.messages import Accept, Offer, Refusal, Refuse, Tariff, Tier
+from demesh.wire.offers import Accept, Offer, Refusal, Refuse, Tariff, Tier
 
 ME, ANN, BOB, CID = b"M" * 16, b"A" * 16, b"B" * 16, b"C" * 16
 POLICY = BuyPolicy(price_max=300_000, power_w_max=3_000, units_max=6_000, duration_s=60)

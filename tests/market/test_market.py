@@ -12,7 +12,7 @@ from demesh.market.market import Market
 from demesh.metering.tariff import quote
 from demesh.ports import SECOND, Measurement
 from demesh.wire.intents import Act, Agreed, Send
-from demesh.wire.messages import Accept, Ack, Refusal, Refuse
+from demesh.wire.offers import Accept, Ack, Refusal, Refuse
 
 SELLER, BUYER = b"S" * 16, b"B" * 16
 SELL = SellPolicy(240_000, power_w_max=3_000, units_max=6_000, sessions_max=2)

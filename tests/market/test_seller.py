@@ -12,7 +12,7 @@ from demesh.market.seller import DURATION_S_MAX, ENDED_MAX, Seller
 from demesh.metering.tariff import quote
 from demesh.ports import Measurement
 from demesh.wire.intents import Agreed, Send
-from demesh.wire.messages import Accept, Ack, Refusal, Refuse
+from demesh.wire.offers import Accept, Ack, Refusal, Refuse
 
 ME, BUYER, OTHER = b"S" * 16, b"B" * 16, b"O" * 16
 POLICY = SellPolicy(240_000, power_w_max=3_000, units_max=6_000, sessions_max=2)

@@ -9,7 +9,7 @@ import pytest
 from demesh.metering.tariff import cost
 from demesh.ports import SECOND
 from demesh.wire.intents import Send
-from demesh.wire.messages import End, Reading, Voucher
+from demesh.wire.readings import End, Reading, Voucher
 from metering.world import PAYER, PROVIDER, SAMPLE, World, agreement, offer, run_fair, run_out
 
 

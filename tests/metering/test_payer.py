@@ -23,7 +23,8 @@ from demesh.metering.register import NO_PREVIOUS, Verdict, digest
 from demesh.ports import SECOND, Actuate, Instant, Keep
 from demesh.wire.intents import Act, ChannelFact, Ended, Send, Submit
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import Close, End, EndReason, OpenChannel, Reading, Voucher, Why
+from demesh.wire.opbodies import Close, OpenChannel
+from demesh.wire.readings import End, EndReason, Reading, Voucher, Why
 from demesh.wire.schema import decode
 from metering.world import EPOCH_S, PAYER, PROVIDER, SAMPLE, agreement, offer
 

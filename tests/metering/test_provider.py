@@ -10,7 +10,8 @@ from demesh.metering.settlement import CLOSE_RETRY_NS, CLOSE_RETRY_NS_MAX
 from demesh.ports import SECOND, Actuate, Instant, Keep
 from demesh.wire.intents import Act, ChannelFact, Ended, Send, Submit
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import Close, End, EndReason, Reading, Voucher
+from demesh.wire.opbodies import Close
+from demesh.wire.readings import End, EndReason, Reading, Voucher
 from metering.world import EPOCH_S, PAYER, PROVIDER, SAMPLE, agreement, offer
 
 CHANNEL = b"C" * 16

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demesh.metering.register import NO_PREVIOUS, Rate, Verdict, digest, judge
-from demesh.wire.messages import Reading, Tariff, Tier, Why
+from demesh.wire.offers import Tariff, Tier
+from demesh.wire.readings import Reading, Why
 
 TARIFF = Tariff("Wh", 0, 0, None, (Tier(None, 10, 1),))
 RATE = Rate(units=100, per_ms=1_000, resolution=5)

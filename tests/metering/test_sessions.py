@@ -13,7 +13,9 @@ from demesh.metering.sessions import SESSIONS_MAX, STRAYS_MAX, Metering
 from demesh.ports import SECOND, Actuate, Keep, Observe
 from demesh.wire.intents import ChannelFact, Ended, Send, Submit
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import Close, End, EndReason, Refusal, Refuse, Voucher
+from demesh.wire.offers import Refusal, Refuse
+from demesh.wire.opbodies import Close
+from demesh.wire.readings import End, EndReason, Voucher
 from metering.world import EPOCH_S, PAYER, PROVIDER, World, agreement
 
 STRANGER = b"S" * 16

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from demesh.metering.tariff import check, cost, money, quote, sentence, units_for
-from demesh.wire.messages import Tariff, Tier
+from demesh.wire.offers import Tariff, Tier
 
 AMOUNTS = st.integers(0, 10**9)
 UNITS = st.integers(0, 10**7)

@@ -17,17 +17,9 @@ from demesh.metering.sessions import Metering
 from demesh.metering.tariff import cost
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Keep, Measurement
 from demesh.wire.intents import Act, Agreement, ChannelFact, Ended, Send, Submit
-from demesh.wire.messages import (
-    Close,
-    End,
-    EndReason,
-    Offer,
-    OpenChannel,
-    Reading,
-    Tariff,
-    Tier,
-    Voucher,
-)
+from demesh.wire.offers import Offer, Tariff, Tier
+from demesh.wire.opbodies import Close, OpenChannel
+from demesh.wire.readings import End, EndReason, Reading, Voucher
 from demesh.wire.schema import decode, encode
 
 PROVIDER, PAYER = b"P" * 16, b"B" * 16

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from demesh.ports import SECOND, Received
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import Card, Transfer
+from demesh.wire.offers import Card
+from demesh.wire.opbodies import Transfer
 from node.test_node import BARE, node_of, pen_of, topic
 
 

@@ -9,8 +9,10 @@ from demesh.ledger.ledger import Ledger
 from demesh.ledger.membership import ENROLMENTS_MAX
 from demesh.ledger.ops import SignedOp
 from demesh.wire import identity, statements
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import Claim, DeviceCertificate, SetMember, Transfer, Voucher
+from demesh.wire.opbodies import Claim, SetMember, Transfer
+from demesh.wire.readings import Voucher
 from demesh.wire.signer import Signer
 from demesh_consensus import Block
 from node.hostile import Board, Street

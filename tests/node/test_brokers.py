@@ -24,7 +24,9 @@ from demesh.ports import (
 )
 from demesh.wire import statements
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import Accept, Card, Offer, Tariff, Tier, Transfer, Want
+from demesh.wire.messages import Want
+from demesh.wire.offers import Accept, Card, Offer, Tariff, Tier
+from demesh.wire.opbodies import Transfer
 from demesh.wire.topics import Topics
 from demesh_consensus import Statement, StatementKind, Vote
 from node.hostile import Street

@@ -13,17 +13,9 @@ from demesh.wire import statements
 from demesh.wire.frame import seal_statement
 from demesh.wire.identity import signer as sign_with
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import (
-    MESSAGE_OF_KIND,
-    OP_BODIES,
-    Card,
-    Op,
-    OpType,
-    Recall,
-    Seek,
-    Transfer,
-    Want,
-)
+from demesh.wire.messages import MESSAGE_OF_KIND, Recall, Seek, Want
+from demesh.wire.offers import Card
+from demesh.wire.opbodies import OP_BODIES, Op, OpType, Transfer
 from demesh.wire.schema import encode
 from node.hostile import Nonsense, Street, altered
 

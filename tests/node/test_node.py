@@ -31,7 +31,9 @@ from demesh.ports import (
 )
 from demesh.wire import identity, statements
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import Ack, Card, Recall, Recalled, Transfer, Want
+from demesh.wire.messages import Recall, Recalled, Want
+from demesh.wire.offers import Ack, Card
+from demesh.wire.opbodies import Transfer
 from demesh.wire.schema import decode
 from demesh.wire.sealing import Sealer
 from demesh.wire.signer import Signer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from demesh.ports import Effect, Observe
-from demesh.wire.messages import Transfer
+from demesh.wire.opbodies import Transfer
 from demesh.wire.topics import Topics
 from node.hostile import Board, Street
 from node.test_node import BEGINS_S

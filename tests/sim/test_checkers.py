@@ -25,7 +25,7 @@ from demesh.ports import (
 )
 from demesh.wire import identity, statements
 from demesh.wire.intents import Act, Send
-from demesh.wire.messages import Voucher
+from demesh.wire.readings import Voucher
 from demesh.wire.schema import encode
 from demesh.wire.signer import Signer
 from demesh_consensus.types import Block, Certificate, Statement, StatementKind, Vote

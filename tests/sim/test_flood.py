@@ -16,7 +16,7 @@ from demesh.ports import SECOND, Instant, Observe, Persist, Publish, StoreBlock
 from demesh.wire import identity, statements
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import Op, OpType, Transfer
+from demesh.wire.opbodies import Op, OpType, Transfer
 from demesh.wire.schema import encode
 from demesh.wire.sealing import SEALED, Sealer
 from demesh.wire.topics import Topics

@@ -7,7 +7,8 @@ from demesh.ledger.ledger import Ledger
 from demesh.ports import StoredBlock
 from demesh.wire import statements
 from demesh.wire.frame import Binding
-from demesh.wire.messages import Close, OpenChannel, Voucher
+from demesh.wire.opbodies import Close, OpenChannel
+from demesh.wire.readings import Voucher
 from demesh.wire.signer import Signer
 from demesh.wire.validate import Validator
 from demesh_consensus.types import Block

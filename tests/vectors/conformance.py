@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import cbor2
 from nacl.signing import SigningKey
@@ -25,8 +25,9 @@ from demesh.wire import statements
 from demesh.wire.frame import Binding, seal_statement, signal_frame
 from demesh.wire.identity import device_id, signer
 from demesh.wire.kinds import FIRST_SIGNAL, Kind
-from demesh.wire.messages import MESSAGE_OF_KIND, OP_BODIES, Op, OpType
-from demesh.wire.schema import Bounds
+from demesh.wire.messages import MESSAGE_OF_KIND
+from demesh.wire.opbodies import OP_BODIES, Op, OpType
+from demesh.wire.schema import Bounds, plain_hint
 from demesh.wire.sealing import Sealer
 from demesh.wire.topics import KINDS_OF_AREA
 from demesh_consensus import StatementKind
@@ -147,9 +148,8 @@ class Author:
         return [self._value(hints[one.name], HELD.get((name, one.name))) for one in fields(cls)]
 
     def _value(self, hint: Any, held: Item | None = None) -> Any:
-        bounds = Bounds(0, 0)
-        if typing.get_origin(hint) is Annotated:
-            hint, bounds = typing.get_args(hint)
+        hint, found = plain_hint(hint)
+        bounds = found or Bounds(0, 0)
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             return self._value(typing.get_args(hint)[0]) if self._draws.below(2) else None
         if typing.get_origin(hint) is tuple:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from demesh.wire import statements
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import (
     SIG_STRUCTURE,
     SIGN1,
@@ -24,16 +25,9 @@ from demesh.wire.frame import (
 )
 from demesh.wire.identity import signer
 from demesh.wire.kinds import FIRST_SIGNAL, SEALED_SINCE, Kind
-from demesh.wire.messages import (
-    MESSAGE_OF_KIND,
-    OP_BODIES,
-    Blocks,
-    Card,
-    DeviceCertificate,
-    Op,
-    OpBody,
-    Transfer,
-)
+from demesh.wire.messages import MESSAGE_OF_KIND, Blocks
+from demesh.wire.offers import Card
+from demesh.wire.opbodies import OP_BODIES, Op, OpBody, Transfer
 from demesh.wire.schema import encode
 from demesh.wire.sealing import Sealer
 from demesh.wire.topics import Topics

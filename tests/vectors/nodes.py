@@ -12,7 +12,9 @@ from dataclasses import replace
 from demesh.wire import statements
 from demesh.wire.frame import bstr
 from demesh.wire.kinds import SEALED_SINCE, Kind
-from demesh.wire.messages import Ack, Card, Leap, Op, OpType, Recall, Recalled, Transfer
+from demesh.wire.messages import Leap, Recall, Recalled
+from demesh.wire.offers import Ack, Card
+from demesh.wire.opbodies import Op, OpType, Transfer
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 from demesh_consensus import Certificate, Proposal, Statement

@@ -7,42 +7,17 @@ import typing
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Any
 
 from demesh.snapshots import id_of as chunk_id
 from demesh.wire import statements
 from demesh.wire.identity import certify_device
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import (
-    MESSAGE_OF_KIND,
-    OP_BODIES,
-    Accept,
-    Ack,
-    Blocks,
-    Card,
-    Chunk,
-    Claim,
-    Close,
-    End,
-    EndReason,
-    Leap,
-    Offer,
-    Op,
-    OpType,
-    Reading,
-    Recall,
-    Recalled,
-    Refusal,
-    Refuse,
-    Seek,
-    Tariff,
-    Tier,
-    Transfer,
-    Voucher,
-    Want,
-    Why,
-)
-from demesh.wire.schema import Bounds, encode
+from demesh.wire.messages import MESSAGE_OF_KIND, Blocks, Chunk, Leap, Recall, Recalled, Seek, Want
+from demesh.wire.offers import Accept, Ack, Card, Offer, Refusal, Refuse, Tariff, Tier
+from demesh.wire.opbodies import OP_BODIES, Claim, Close, Op, OpType, Transfer
+from demesh.wire.readings import End, EndReason, Reading, Voucher, Why
+from demesh.wire.schema import Bounds, encode, plain_hint, tails_of
 from demesh_consensus import Block, Certificate, Proposal, Statement, StatementKind, Vote
 from vectors.street import BEGINS_S, Street, id_of, key
 
@@ -257,15 +232,18 @@ def _extremes() -> Good:
 
 
 def extreme(cls: type, greatest: bool) -> Any:
-    """A message of the least or the greatest values and texts; of arrays one item, if allowed."""
+    """A message of the least or the greatest values and texts; of arrays one item, if allowed.
+
+    The least has nothing of what came later.
+    """
     hints = typing.get_type_hints(cls, include_extras=True)
-    return cls(*(_extreme(hints[field.name], greatest) for field in fields(cls)))
+    listed = fields(cls)[: None if greatest else len(fields(cls)) - len(tails_of(cls))]
+    return cls(*(_extreme(hints[field.name], greatest) for field in listed))
 
 
 def _extreme(hint: Any, greatest: bool) -> Any:
-    bounds = Bounds(0, 1)
-    if typing.get_origin(hint) is Annotated:
-        hint, bounds = typing.get_args(hint)
+    hint, found = plain_hint(hint)
+    bounds = found or Bounds(0, 1)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return _extreme(typing.get_args(hint)[0], greatest) if greatest else None
     if typing.get_origin(hint) is tuple:

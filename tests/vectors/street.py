@@ -20,6 +20,7 @@ from demesh.ledger.state import AccountKind, Electorate
 from demesh.light import HandOver, hand_over
 from demesh.snapshots import EVERY, take
 from demesh.wire import statements
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import seal_statement, split
 from demesh.wire.identity import (
     binding_of,
@@ -30,22 +31,10 @@ from demesh.wire.identity import (
     signer,
 )
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import (
-    OP_BODIES,
-    Claim,
-    Close,
-    DeviceCertificate,
-    Genesis,
-    GenesisAccount,
-    GenesisBody,
-    GenesisDevice,
-    Op,
-    OpBody,
-    OpenChannel,
-    Split,
-    Transfer,
-    Voucher,
-)
+from demesh.wire.messages import Genesis, GenesisAccount, GenesisBody, GenesisDevice
+from demesh.wire.offers import Split
+from demesh.wire.opbodies import OP_BODIES, Claim, Close, Op, OpBody, OpenChannel, Transfer
+from demesh.wire.readings import Voucher
 from demesh.wire.schema import encode
 from demesh.wire.validate import Validator
 from demesh_consensus import (

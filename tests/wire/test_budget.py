@@ -9,7 +9,7 @@ import pytest
 from demesh.ports import MILLISECOND, SECOND
 from demesh.wire.budget import CREDIT_PERCENT, LANES_PERCENT, RESERVE_PERCENT, Budgets
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.messages import Voucher
+from demesh.wire.readings import Voucher
 from demesh.wire.schema import encode
 from vectors.make import ALICE, BINDING, BOB, flipped, kid_of, signal, statement
 from vectors.make import KID as ALICE_ID

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import cbor2
 import pytest
@@ -22,8 +22,10 @@ from demesh.wire import statements, validate
 from demesh.wire.frame import Binding, signed_bytes
 from demesh.wire.identity import approve_member, make_genesis, signed_by, signer
 from demesh.wire.kinds import FIRST_SIGNAL, Kind, Reject
-from demesh.wire.messages import EndReason, OpType, Refusal, Why
-from demesh.wire.schema import Bounds, Malformed, decode, encode
+from demesh.wire.offers import Refusal
+from demesh.wire.opbodies import OpType
+from demesh.wire.readings import EndReason, Why
+from demesh.wire.schema import Malformed, decode, encode, plain_hint, tails_of
 from demesh_consensus import StatementKind
 from docs.test_protocol import described
 from vectors import make
@@ -162,22 +164,20 @@ def written(name: str) -> list[tuple[str, str]]:
     return [(field, type_) for field, _, type_ in pairs]
 
 
-def plain(hint: Any) -> tuple[Any, Bounds | None]:
-    if typing.get_origin(hint) is Annotated:
-        return typing.get_args(hint)
-    return hint, None
-
-
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_rule_has_the_fields_of_its_class_in_their_order(name: str) -> None:
     hints = typing.get_type_hints(CLASSES[name], include_extras=True)
-    assert [field for field, _ in written(name)] == [one.name for one in fields(CLASSES[name])]
-    for field, type_ in written(name):
-        hint, bounds = plain(hints[field])
+    late = len(fields(CLASSES[name])) - len(tails_of(CLASSES[name]))
+    assert [field for field, _ in written(name)] == [
+        f"? {one.name}" if at >= late else one.name for at, one in enumerate(fields(CLASSES[name]))
+    ]
+    for shown, type_ in written(name):
+        field = shown.removeprefix("? ")
+        hint, bounds = plain_hint(hints[field])
         if typing.get_origin(hint) is tuple:
             assert bounds is not None
             assert type_.startswith(f"[{bounds.least}*{bounds.greatest} ") and type_.endswith("]")
-            hint, _ = plain(typing.get_args(hint)[0])
+            hint, _ = plain_hint(typing.get_args(hint)[0])
         if is_dataclass(hint):
             assert typing.cast(type, hint).__name__.removeprefix("_") in type_
 
@@ -203,7 +203,7 @@ ITEMS_MAX = 5_000
 
 def least(hint: Any) -> Any:
     """A value that fits: numbers and arrays small, byte strings as long as a field may be."""
-    hint, bounds = plain(hint)
+    hint, bounds = plain_hint(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return least(typing.get_args(hint)[0])
     if typing.get_origin(hint) is tuple:
@@ -223,7 +223,7 @@ def least(hint: Any) -> Any:
 
 def several(item: Any, count: int) -> list[Any]:
     """Items that fit; the steps of a path ascend."""
-    if plain(item)[0] is Step:
+    if plain_hint(item)[0] is Step:
         return [[bit, bytes(32)] for bit in range(count)]
     return [least(item)] * count
 
@@ -232,13 +232,13 @@ def around(hint: Any) -> Iterator[Any]:
     """Values at the bounds, just outside, and of other types."""
     yield from OTHER_TYPES
     yield least(hint)
-    hint, bounds = plain(hint)
+    hint, bounds = plain_hint(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         yield from around(typing.get_args(hint)[0])
     elif typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         counts = [bounds.least - 1, bounds.least, bounds.greatest, bounds.greatest + 1]
-        small = bounds.greatest <= ITEMS_MAX or plain(item)[0] is bytes
+        small = bounds.greatest <= ITEMS_MAX or plain_hint(item)[0] is bytes
         yield from (several(item, count) for count in counts[: 4 if small else 2] if count >= 0)
         yield from ([wrong] for wrong in around(item))
     elif is_dataclass(hint):

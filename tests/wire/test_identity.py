@@ -13,6 +13,7 @@ from nacl.bindings import crypto_generichash_blake2b_salt_personal
 from nacl.signing import SigningKey
 
 from demesh.wire import identity
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import Binding
 from demesh.wire.identity import (
     ALPHABET,
@@ -28,13 +29,7 @@ from demesh.wire.identity import (
     signer,
     text,
 )
-from demesh.wire.messages import (
-    DeviceCertificate,
-    Genesis,
-    GenesisAccount,
-    GenesisBody,
-    GenesisDevice,
-)
+from demesh.wire.messages import Genesis, GenesisAccount, GenesisBody, GenesisDevice
 from demesh.wire.schema import Malformed, decode, encode
 from vectors.make import key, kid_of
 

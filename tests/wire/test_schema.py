@@ -14,23 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demesh.wire import messages
-from demesh.wire.schema import Bounds, Malformed, decode, encode
+from demesh.wire import certificates, messages, offers, opbodies, readings
+from demesh.wire.schema import TAIL, Bounds, Malformed, decode, encode, plain_hint
 from demesh.wire.validate import canonical
 
 MESSAGES = [
     cls
-    for cls in vars(messages).values()
-    if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == messages.__name__
+    for module in (certificates, messages, offers, opbodies, readings)
+    for cls in vars(module).values()
+    if isinstance(cls, type) and is_dataclass(cls) and cls.__module__ == module.__name__
 ]
 SOME = 4  # items of a tuple and extra bytes of a string are drawn up to so many above the least
 
 
 def values(hint: Any) -> st.SearchStrategy[Any]:
     """Values of an annotation of a message, within its bounds."""
-    bounds = None
-    if typing.get_origin(hint) is Annotated:
-        hint, bounds = typing.get_args(hint)
+    hint, bounds = plain_hint(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return st.none() | values(typing.get_args(hint)[0])
     if typing.get_origin(hint) is tuple:
@@ -59,10 +58,8 @@ def instances(cls: type) -> st.SearchStrategy[Any]:
 
 def bounds_of(cls: type, name: str) -> tuple[Any, Bounds] | None:
     hint = typing.get_type_hints(cls, include_extras=True)[name]
-    if typing.get_origin(hint) is not Annotated:
-        return None
-    inner, bounds = typing.get_args(hint)
-    return inner, bounds
+    inner, bounds = plain_hint(hint)
+    return None if bounds is None else (inner, bounds)
 
 
 def test_all_messages_are_under_test() -> None:
@@ -156,7 +153,7 @@ def test_any_bytes_are_a_message_or_malformed(content: bytes, cls: type) -> None
 
 
 @settings(max_examples=500)
-@given(st.sampled_from([messages.Transfer, messages.Voucher, messages.Claim]), st.data())
+@given(st.sampled_from([opbodies.Transfer, readings.Voucher, opbodies.Claim]), st.data())
 def test_only_the_one_encoding_of_a_message_is_taken_for_it(cls: type, data: Any) -> None:
     """Also where no validator walked before: ops lie in byte strings within a payload."""
     content = bytearray(encode(data.draw(instances(cls))))
@@ -198,7 +195,7 @@ HOSTILE = {
 @pytest.mark.parametrize("encoded", HOSTILE.values(), ids=HOSTILE)
 def test_what_cbor2_can_choke_on_is_malformed(encoded: str) -> None:
     content = bytes.fromhex(encoded)
-    for cls in (messages.Ack, messages.Voucher, messages.Blocks):
+    for cls in (offers.Ack, readings.Voucher, messages.Blocks):
         with pytest.raises(Malformed):
             decode(cls, content)
         with pytest.raises(Malformed):
@@ -221,10 +218,38 @@ def test_the_rule_of_a_class_that_refuses_its_own_values_is_malformed() -> None:
         decode(Even, b"\x81\x03")
 
 
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What had one field first, then two more."""
+
+    first: Annotated[int, Bounds(0, 10)]
+    second: Annotated[int, Bounds(0, 10), TAIL] = 3
+    third: Annotated[Annotated[int, Bounds(0, 10)] | None, TAIL] = None
+
+
+def test_what_came_later_is_left_out_from_the_end_while_it_has_its_default() -> None:
+    said = {(1, 3, None): "8101", (1, 4, None): "820104", (1, 3, 5): "83010305"}
+    for values, content in said.items():
+        assert encode(Grown(*values)).hex() == content
+        assert decode(Grown, bytes.fromhex(content)) == Grown(*values)
+
+
+@pytest.mark.parametrize("content", ["820103", "830103f6", "830104f6", "80", "8401040506"])
+def test_an_array_that_ends_with_a_default_or_has_another_number_is_malformed(content: str) -> None:
+    with pytest.raises(Malformed, match="Grown"):
+        decode(Grown, bytes.fromhex(content))
+
+
+def test_who_reads_as_before_takes_no_field_that_came_later() -> None:
+    assert decode(Grown, b"\x81\x01", tails=False) == Grown(1)
+    with pytest.raises(Malformed, match="expected an array of 1"):
+        decode(Grown, encode(Grown(1, 4)), tails=False)
+
+
 def test_an_error_names_class_and_field() -> None:
     with pytest.raises(Malformed, match=r"Ack\.agreement: 15 is outside 16\.\.16"):
-        decode(messages.Ack, encode(messages.Ack(bytes(15))))
+        decode(offers.Ack, encode(offers.Ack(bytes(15))))
     with pytest.raises(Malformed, match=r"Refuse\.reason: 99 is no Refusal"):
-        decode(messages.Refuse, b"\x82\x50" + bytes(16) + b"\x18\x63")
+        decode(offers.Refuse, b"\x82\x50" + bytes(16) + b"\x18\x63")
     with pytest.raises(Malformed, match="Ack: expected an array of 1"):
-        decode(messages.Ack, b"\x80")
+        decode(offers.Ack, b"\x80")

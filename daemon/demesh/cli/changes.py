@@ -17,8 +17,9 @@ from demesh.ledger.enrolment import enrol
 from demesh.ledger.membership import MEMBERS_MAX
 from demesh.ledger.state import Result
 from demesh.wire import identity
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import VOTERS_MAX, WEIGHT_MAX
-from demesh.wire.messages import DeviceCertificate, SetMember
+from demesh.wire.opbodies import SetMember
 
 
 def change(arguments: argparse.Namespace) -> int:

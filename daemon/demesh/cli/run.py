@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from demesh.passport import NodeIdentity
     from demesh.ports import Instant, Restored
     from demesh.runtime import Runtime
-    from demesh.wire.messages import DeviceCertificate, Genesis
+    from demesh.wire.certificates import DeviceCertificate
+    from demesh.wire.messages import Genesis
 
 GENESIS_BYTES_MAX = 4 * 1024 * 1024
 CERTIFICATE_BYTES_MAX = 1024
@@ -149,7 +150,7 @@ def read_genesis(path: Path) -> tuple[Genesis, bytes]:
 
 def read_certificate(path: Path) -> DeviceCertificate:
     """The certificate of a device; raises ConfigError. Whether it holds, only the mesh can say."""
-    from demesh.wire.messages import DeviceCertificate  # noqa: PLC0415
+    from demesh.wire.certificates import DeviceCertificate  # noqa: PLC0415
     from demesh.wire.schema import Malformed, decode  # noqa: PLC0415
 
     try:

@@ -26,7 +26,7 @@ from demesh.transport.once import publish_once
 from demesh.wire import identity
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
-from demesh.wire.messages import Op, OpType, SetMember
+from demesh.wire.opbodies import Op, OpType, SetMember
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 

@@ -37,7 +37,9 @@ from dataclasses import replace
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Cause, Claimed, Closing, Event, Opened, Settled
 from demesh.ledger.state import PPM, TIME_S_MAX, Channel, Lane, Result
-from demesh.wire.messages import Claim, Close, OpenChannel, Split, Voucher
+from demesh.wire.offers import Split
+from demesh.wire.opbodies import Claim, Close, OpenChannel
+from demesh.wire.readings import Voucher
 
 # A calendar month with a day to spare: bills run by the month, and a payer who lost its keys or its
 # memory has the escrow back within five weeks. Longer business opens the next channel.

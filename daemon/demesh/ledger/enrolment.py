@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from nacl.signing import SigningKey
 
 from demesh.ledger.ledger import Ledger
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import Binding
 from demesh.wire.identity import approve_member, device_id
-from demesh.wire.messages import DeviceCertificate, SetMember
+from demesh.wire.opbodies import SetMember
 
 
 def enrol(

@@ -35,6 +35,7 @@ from demesh.ledger.channels import Outcome
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Enrolled
 from demesh.ledger.state import Account, AccountKind, Membership, Owner, Result
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import Binding
 from demesh.wire.identity import (
     VOTERS_MAX,
@@ -43,7 +44,7 @@ from demesh.wire.identity import (
     check_certificate,
     device_id,
 )
-from demesh.wire.messages import DeviceCertificate, SetMember
+from demesh.wire.opbodies import SetMember
 
 # As many as a genesis may have. Members are never deleted, so this also bounds what is stored and
 # what a MEMBER op must be compared with.

@@ -24,7 +24,7 @@ from demesh.ledger.draft import Draft
 from demesh.ledger.events import Event, Transferred
 from demesh.ledger.membership import set_member
 from demesh.ledger.state import Result
-from demesh.wire.messages import Claim, Close, OpBody, OpenChannel, SetMember, Transfer
+from demesh.wire.opbodies import Claim, Close, OpBody, OpenChannel, SetMember, Transfer
 
 # Long enough for a device that lost its network for an evening to have its op included on return;
 # every day more is another day of op ids in every device's memory.

@@ -27,8 +27,9 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar, cast
 
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import VOTERS_MAX
-from demesh.wire.messages import DeviceCertificate, Split
+from demesh.wire.offers import Split
 from demesh.wire.schema import (
     U8,
     U32,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 
 from demesh.wire.intents import Agreement
-from demesh.wire.messages import Accept
+from demesh.wire.offers import Accept
 from demesh.wire.schema import encode
 
 

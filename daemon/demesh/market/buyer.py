@@ -23,7 +23,7 @@ from demesh.config import BuyPolicy
 from demesh.market.agreement import agreement_of
 from demesh.ports import SECOND, Instant, Measurement
 from demesh.wire.intents import Act, Agreed, Agreement, Send
-from demesh.wire.messages import Accept, Offer, Refusal, Refuse, Tariff
+from demesh.wire.offers import Accept, Offer, Refusal, Refuse, Tariff
 
 Quote = Callable[[Tariff, int], int | None]
 

@@ -13,7 +13,7 @@ from demesh.market.buyer import Buyer
 from demesh.market.seller import Seller
 from demesh.ports import Instant, Measurement
 from demesh.wire.intents import Act, Agreement, Send
-from demesh.wire.messages import Accept, Ack, Offer, Refusal, Refuse, Tariff
+from demesh.wire.offers import Accept, Ack, Offer, Refusal, Refuse, Tariff
 
 
 class Market:

@@ -17,7 +17,7 @@ from demesh.config import SellPolicy
 from demesh.market.agreement import agreement_of
 from demesh.ports import Measurement
 from demesh.wire.intents import Act, Agreed, Agreement, Send
-from demesh.wire.messages import Accept, Ack, Offer, Refusal, Refuse, Tariff, Tier
+from demesh.wire.offers import Accept, Ack, Offer, Refusal, Refuse, Tariff, Tier
 
 SERVICE = "energy"
 Quote = Callable[[Tariff, int], int | None]

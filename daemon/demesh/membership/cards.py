@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from demesh.ports import Received
 from demesh.wire.kinds import KIND_BYTES_MAX, Kind, Reject
-from demesh.wire.messages import Card
+from demesh.wire.offers import Card
 
 # Cards are retained, so a device that was away meets all of them before the blocks that say whose
 # they are. Strangers could push out the one that matters; then it is heard when it is next said.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from demesh.wire import identity
-from demesh.wire.messages import DeviceCertificate
+from demesh.wire.certificates import DeviceCertificate
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from demesh.metering.tariff import AMOUNT_MAX, cost, units_for
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Keep
 from demesh.wire.intents import Act, Agreement, ChannelFact, Ended, Send, Submit
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import End, EndReason, OpenChannel, Reading, Voucher, Why
+from demesh.wire.opbodies import OpenChannel
+from demesh.wire.readings import End, EndReason, Reading, Voucher, Why
 from demesh.wire.schema import U53, Bounds, encode
 
 SPACE = "metering.payer"

@@ -33,7 +33,7 @@ from demesh.metering.tariff import cost
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Keep
 from demesh.wire.intents import Act, Agreement, ChannelFact, Ended, Send
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import End, EndReason, Reading, Voucher, Why
+from demesh.wire.readings import End, EndReason, Reading, Voucher, Why
 from demesh.wire.schema import U8, U32, U53, Bounds, encode
 
 SPACE = "metering.provider"

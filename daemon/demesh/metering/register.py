@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from demesh.metering.tariff import cost
-from demesh.wire.messages import Reading, Tariff, Why
+from demesh.wire.offers import Tariff
+from demesh.wire.readings import Reading, Why
 from demesh.wire.schema import encode
 
 NO_PREVIOUS = bytes(32)

@@ -23,7 +23,8 @@ from demesh.ports import Instant, Json, Measurement, Observe
 from demesh.wire import identity
 from demesh.wire.intents import Act, Agreement, ChannelFact, Ended, Send
 from demesh.wire.kinds import Reject
-from demesh.wire.messages import End, EndReason, Reading, Refusal, Refuse, Voucher
+from demesh.wire.offers import Refusal, Refuse
+from demesh.wire.readings import End, EndReason, Reading, Voucher
 from demesh.wire.schema import Malformed, decode
 
 # A board serves a handful; the rest are sessions waiting for a ledger without quorum.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from demesh.ports import SECOND, Instant
 from demesh.wire.intents import Act, Submit
-from demesh.wire.messages import Close
+from demesh.wire.opbodies import Close
 
 # Decisions take seconds; sooner would repeat an op that is only waiting for its block, and each op
 # counts against its signer's quota. Doubling to ten minutes keeps a mesh without quorum quiet.

@@ -10,7 +10,7 @@ R-MET-3  `least` counts from the first unit on; `most` is never exceeded, not ev
 
 from __future__ import annotations
 
-from demesh.wire.messages import Tariff
+from demesh.wire.offers import Tariff
 
 AMOUNT_MAX = 2**53 - 1
 MICRO = 1_000_000

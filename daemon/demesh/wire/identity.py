@@ -15,10 +15,12 @@ from functools import lru_cache
 import cbor2
 from nacl.signing import SigningKey
 
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import Binding, Sign
 from demesh.wire.keys import ID_BYTES, device_id, is_public_key, signed_by, signer
 from demesh.wire.kinds import wire_version
-from demesh.wire.messages import Approval, DeviceCertificate, Genesis, GenesisBody
+from demesh.wire.messages import Genesis, GenesisBody
+from demesh.wire.opbodies import Approval
 from demesh.wire.schema import decode, encode
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"

@@ -9,7 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from demesh.ports import Actuate, Keep, Observe
-from demesh.wire.messages import Offer, OpBody, Signal, Voucher
+from demesh.wire.messages import Signal
+from demesh.wire.offers import Offer
+from demesh.wire.opbodies import OpBody
+from demesh.wire.readings import Voucher
 
 
 @dataclass(frozen=True, slots=True)

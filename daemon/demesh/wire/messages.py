@@ -1,21 +1,22 @@
-"""Every message that crosses the wire, as the payload of its frame (docs/protocol.md).
+"""What nodes say about the chain, the genesis, and which message each kind of frame carries.
 
-Amounts are micro-credits, units are watt-hours, times are mesh time in seconds, unless said
-otherwise.
+Amounts are micro-credits, times are mesh time in seconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Annotated
 
+from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.kinds import Kind
+from demesh.wire.offers import Accept, Ack, Card, Refuse
+from demesh.wire.opbodies import Op
+from demesh.wire.readings import End, Reading, Voucher
 from demesh.wire.schema import (
     U8,
     U32,
     U53,
-    U64,
     Bounds,
     Digest,
     Id,
@@ -25,263 +26,6 @@ from demesh.wire.schema import (
     Signature,
     Signed53,
 )
-
-# -- identity -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceCertificate:
-    """An owner's word that a device is theirs; signed by the owner's key."""
-
-    name: Name
-    device_class: Name
-    owner: Id
-    device_key: PublicKey
-    vote_key: PublicKey
-    signature: Signature
-
-
-# -- market ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """`price / per` micro-credits a unit up to `upto` cumulative units (None: without end)."""
-
-    upto: U53 | None
-    price: U53
-    per: Annotated[int, Bounds(1, 2**32)]
-
-
-@dataclass(frozen=True, slots=True)
-class Tariff:
-    """cost(U) = clamp(start + sum of tiers, least if any units, most); see metering/tariff.py."""
-
-    unit: Name
-    start: U53
-    least: U53
-    most: U53 | None
-    tiers: Annotated[tuple[Tier, ...], Bounds(1, 8)]
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """`ppm` millionths of what a channel pays go to `account`."""
-
-    account: Id
-    ppm: U32
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a provider sells. `lead` bounds the payer's risk, `lag` the payee's."""
-
-    revision: U32
-    service: Name
-    tariff: Tariff
-    power_w_max: U32
-    units_max: U53
-    quantum_ms: U32
-    lead: U53
-    lag: U53
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A device's register (boot, revision): who it is, what it offers now. The greatest wins."""
-
-    boot: U64
-    revision: U32
-    certificate: DeviceCertificate
-    offers: Annotated[tuple[Offer, ...], Bounds(0, 8)]
-
-
-@dataclass(frozen=True, slots=True)
-class Accept:
-    """A payer takes an offer. The agreement's id is the hash of this message and both parties."""
-
-    nonce: Nonce
-    offer: Offer
-    power_w: U32
-    units_max: U53
-    escrow: U53
-    duration_s: U32
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """The provider agrees; the payer may open the channel."""
-
-    agreement: Id
-
-
-class Refusal(IntEnum):
-    """Why an accept was refused."""
-
-    OFFER_GONE = 1
-    BUSY = 2
-    EMPTY = 3
-    TERMS = 4
-    UNKNOWN = 5  # no such agreement: the other side lost it or it has ended
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    """The explicit no."""
-
-    agreement: Id
-    reason: Refusal
-
-
-# -- metering -------------------------------------------------------------------------------------
-
-
-class Why(IntEnum):
-    """Why a reading was taken."""
-
-    BEGIN = 1
-    QUOTA = 2
-    FINAL = 3
-    RESYNC = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The provider's register: begin, now, and the total it asks a voucher for (`need`)."""
-
-    agreement: Id
-    channel: Id
-    page: U32
-    why: Why
-    time_s: U53
-    begin: U53
-    register: U53
-    need: U53
-    previous: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class Voucher:
-    """The payer's promise: `cum` micro-credits in total on this lane of the channel."""
-
-    channel: Id
-    lane: U8
-    cum: U53
-
-
-class EndReason(IntEnum):
-    """Why a session ended."""
-
-    DONE = 1
-    UNPAID = 2
-    EMPTY = 3
-    ESCROW = 4
-    EXPIRY = 5
-    STOPPING = 6
-    DISPUTE = 7
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Either side ends the session; units are the sender's own count."""
-
-    agreement: Id
-    reason: EndReason
-    units: U53
-
-
-# -- ops ------------------------------------------------------------------------------------------
-# An op is [type, nonce, valid_until, fields]; its id is the BLAKE2b-256 of signer and payload, so
-# that neither another signature nor another envelope makes it a second op.
-
-
-class OpType(IntEnum):
-    """What an op does."""
-
-    TRANSFER = 1
-    OPEN = 2
-    CLAIM = 3
-    CLOSE = 4
-    MEMBER = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Move `amount` from the signer's account."""
-
-    to: Id
-    amount: U53
-
-
-@dataclass(frozen=True, slots=True)
-class OpenChannel:
-    """The signer escrows for `payee`. The channel's id is the first 16 bytes of the op's id."""
-
-    payee: Id
-    escrow: U53
-    expiry_s: U53
-    window_s: U32
-    agreement: Id
-    splits: Annotated[tuple[Split, ...], Bounds(0, 4)]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Anyone: record the payer's voucher (its whole frame)."""
-
-    voucher: Annotated[bytes, Bounds(1, 256)]
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The payee closes at once, the payer after the window; a voucher frame may ride along."""
-
-    channel: Id
-    voucher: Annotated[bytes, Bounds(0, 256)]
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """An owner's signature over a device's membership (wire/identity.py makes and checks it)."""
-
-    owner: Id
-    signature: Signature
-
-
-@dataclass(frozen=True, slots=True)
-class SetMember:
-    """Anyone: what a device is in the mesh from now on, approved by owners; weight 0 observes."""
-
-    certificate: DeviceCertificate
-    weight: U32
-    serial: U32
-    approvals: Annotated[tuple[Approval, ...], Bounds(1, 64)]
-
-
-# A frame of 4,096 bytes less its envelope. The longest op that must fit is a MEMBER op with the
-# approvals of 33 of 64 owners and the longest names: 3,455 bytes.
-OP_FIELDS_BYTES_MAX = 3_840
-
-
-@dataclass(frozen=True, slots=True)
-class Op:
-    """The payload of an OP frame. `fields` is the encoded body for `type`."""
-
-    type: OpType
-    nonce: Nonce
-    valid_until_s: U53
-    fields: Annotated[bytes, Bounds(0, OP_FIELDS_BYTES_MAX)]
-
-
-OP_BODIES: dict[OpType, type] = {
-    OpType.TRANSFER: Transfer,
-    OpType.OPEN: OpenChannel,
-    OpType.CLAIM: Claim,
-    OpType.CLOSE: Close,
-    OpType.MEMBER: SetMember,
-}
-
-OpBody = Transfer | OpenChannel | Claim | Close | SetMember
 
 # -- consensus ------------------------------------------------------------------------------------
 # Statements, votes, certificates, blocks and proposals are `demesh_consensus` types;

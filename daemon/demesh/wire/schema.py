@@ -3,6 +3,10 @@
 A message is an array of its fields in order (R-WIRE-10). Types are given by annotations: `U64`,
 `Id`, `Digest`, `bytes` with a size, `str`, `bool`, optional (`X | None`), nested messages and
 tuples of them. What does not fit is a `Malformed`: the caller turns it into `Reject.PAYLOAD`.
+
+A message grows only at its end (R-WIRE-14): fields marked `Tail` came later. A suffix of them that
+has their defaults is left out of the array, and an array that ends with a default is malformed, so
+what was said before they came has the bytes it had, and every message has one encoding.
 """
 
 from __future__ import annotations
@@ -33,6 +37,13 @@ class Bounds:
     greatest: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A field that came later: where it has its default it may be missing at the end."""
+
+
+TAIL = Tail()
+
 U8 = Annotated[int, Bounds(0, 2**8 - 1)]
 U16 = Annotated[int, Bounds(0, 2**16 - 1)]
 U32 = Annotated[int, Bounds(0, 2**32 - 1)]
@@ -55,10 +66,11 @@ def encode(message: object) -> bytes:
     return cbor2.dumps(_plain(message), canonical=True)
 
 
-def decode(cls: type[M], payload: bytes | memoryview) -> M:
+def decode(cls: type[M], payload: bytes | memoryview, *, tails: bool = True) -> M:
     """The message in `payload`; raises Malformed, also for any but the deterministic encoding.
 
-    A frame's payload was walked before, but what lies in byte strings within it was not.
+    Without `tails` it is read as before there were any. A frame's payload was walked before, but
+    what lies in byte strings within it was not.
     """
     content = bytes(payload)
     if not canonical(content):
@@ -67,12 +79,16 @@ def decode(cls: type[M], payload: bytes | memoryview) -> M:
         value = cbor2.loads(content)
     except (cbor2.CBORDecodeError, ValueError, OverflowError, RecursionError) as error:
         raise Malformed(f"{cls.__name__}: not CBOR: {error}") from None
-    return typing.cast(M, _reader(typing.cast(type, cls))(value))
+    return typing.cast(M, _reader(typing.cast(type, cls), tails)(value))
 
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return [_plain(item) for item in _values(typing.cast(type, type(value)))(value)]
+        cls = typing.cast(type, type(value))
+        items = _values(cls)(value)
+        if tails := tails_of(cls):
+            items = items[: _said(items, tails)]
+        return [_plain(item) for item in items]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if isinstance(value, IntEnum):
@@ -91,15 +107,42 @@ def _values(cls: type) -> Callable[[object], tuple[object, ...]]:
 
 
 @cache
-def _reader(cls: type) -> Check:
+def tails_of(cls: type) -> tuple[object, ...]:
+    """The defaults of the fields of a message that came later: its last ones."""
     hints = typing.get_type_hints(cls, include_extras=True)
-    checks = tuple(_check(f"{cls.__name__}.{f.name}", hints[f.name]) for f in fields(cls))
+    listed = fields(cls)
+    late = [TAIL in getattr(hints[f.name], "__metadata__", ()) for f in listed]
+    first = late.index(True) if True in late else len(late)
+    assert all(late[first:]), f"{cls.__name__}: what came later stands last"
+    return tuple(f.default for f in listed[first:])
+
+
+def _said(items: tuple[object, ...], tails: tuple[object, ...]) -> int:
+    """How many of a message's fields are written: all up to the last that says anything."""
+    count, least = len(items), len(items) - len(tails)
+    while count > least and items[count - 1] == tails[count - 1 - least]:
+        count -= 1
+    return count
+
+
+@cache
+def _reader(cls: type, tails: bool = True) -> Check:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    checks = tuple(_check(f"{cls.__name__}.{f.name}", hints[f.name], tails) for f in fields(cls))
+    late = tails_of(cls)
+    least = len(checks) - len(late)
+    most = len(checks) if tails else least
+    counts = str(least) if least == most else f"{least} to {most}"
+    expected = f"{cls.__name__}: expected an array of {counts}"
 
     def read(value: Any) -> Any:
-        if type(value) is not list or len(value) != len(checks):
-            raise Malformed(f"{cls.__name__}: expected an array of {len(checks)}")
+        if type(value) is not list or not least <= len(value) <= most:
+            raise Malformed(expected)
         try:
-            return cls(*[check(item) for check, item in zip(checks, value, strict=True)])
+            items = [check(item) for check, item in zip(checks, value, strict=False)]
+            if len(items) > least and items[-1] == late[len(items) - 1 - least]:
+                raise Malformed(f"{cls.__name__}: ends with a default")
+            return cls(*items)
         except Malformed:
             raise
         except ValueError as error:
@@ -108,21 +151,27 @@ def _reader(cls: type) -> Check:
     return read
 
 
-def _check(where: str, hint: Any) -> Check:
+def plain_hint(hint: Any) -> tuple[Any, Bounds | None]:
+    """A field's type, and its bounds if it has any."""
+    if typing.get_origin(hint) is not Annotated:
+        return hint, None
+    inner, *marks = typing.get_args(hint)
+    return inner, next((mark for mark in marks if isinstance(mark, Bounds)), None)
+
+
+def _check(where: str, hint: Any, tails: bool) -> Check:
     """A function that returns a checked value or raises Malformed."""
-    bounds = None
-    if typing.get_origin(hint) is Annotated:
-        hint, bounds = typing.get_args(hint)
+    hint, bounds = plain_hint(hint)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         inner, nothing = typing.get_args(hint)
         assert nothing is type(None), f"{where}: only X | None is an optional"
-        present = _check(where, inner)
+        present = _check(where, inner, tails)
         return lambda value: None if value is None else present(value)
     if typing.get_origin(hint) is tuple:
         item, *_ = typing.get_args(hint)
-        return _check_tuple(where, _check(where, item), bounds)
+        return _check_tuple(where, _check(where, item, tails), bounds)
     if is_dataclass(hint):
-        return _reader(typing.cast(type, hint))
+        return _reader(typing.cast(type, hint), tails)
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return _check_enum(where, hint)
     return _check_scalar(where, hint, bounds)

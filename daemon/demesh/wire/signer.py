@@ -9,7 +9,8 @@ from nacl.signing import SigningKey
 from demesh.wire import identity
 from demesh.wire.frame import Binding, seal_statement, signal_frame
 from demesh.wire.kinds import FIRST_SIGNAL, Kind
-from demesh.wire.messages import MESSAGE_OF_KIND, OP_BODIES, Op, OpBody
+from demesh.wire.messages import MESSAGE_OF_KIND
+from demesh.wire.opbodies import OP_BODIES, Op, OpBody
 from demesh.wire.schema import encode
 from demesh.wire.statements import (
     digest_of,

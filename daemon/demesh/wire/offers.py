@@ -1,0 +1,103 @@
+"""What is said on the market: offers and the agreement on one (docs/protocol.md).
+
+Amounts are micro-credits, units are watt-hours, times are mesh time in seconds, unless said
+otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+from demesh.wire.certificates import DeviceCertificate
+from demesh.wire.schema import U32, U53, U64, Bounds, Id, Name, Nonce
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """`price / per` micro-credits a unit up to `upto` cumulative units (None: without end)."""
+
+    upto: U53 | None
+    price: U53
+    per: Annotated[int, Bounds(1, 2**32)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff:
+    """cost(U) = clamp(start + sum of tiers, least if any units, most); see metering/tariff.py."""
+
+    unit: Name
+    start: U53
+    least: U53
+    most: U53 | None
+    tiers: Annotated[tuple[Tier, ...], Bounds(1, 8)]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """`ppm` millionths of what a channel pays go to `account`."""
+
+    account: Id
+    ppm: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a provider sells. `lead` bounds the payer's risk, `lag` the payee's."""
+
+    revision: U32
+    service: Name
+    tariff: Tariff
+    power_w_max: U32
+    units_max: U53
+    quantum_ms: U32
+    lead: U53
+    lag: U53
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A device's register (boot, revision): who it is, what it offers now. The greatest wins."""
+
+    boot: U64
+    revision: U32
+    certificate: DeviceCertificate
+    offers: Annotated[tuple[Offer, ...], Bounds(0, 8)]
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """A payer takes an offer. The agreement's id is the hash of this message and both parties."""
+
+    nonce: Nonce
+    offer: Offer
+    power_w: U32
+    units_max: U53
+    escrow: U53
+    duration_s: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The provider agrees; the payer may open the channel."""
+
+    agreement: Id
+
+
+class Refusal(IntEnum):
+    """Why an accept was refused."""
+
+    OFFER_GONE = 1
+    BUSY = 2
+    EMPTY = 3
+    TERMS = 4
+    UNKNOWN = 5  # no such agreement: the other side lost it or it has ended
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The explicit no."""
+
+    agreement: Id
+    reason: Refusal

@@ -1,0 +1,105 @@
+"""Ops and what each asks of the ledger (docs/protocol.md).
+
+An op is [type, nonce, valid_until, fields]; its id is the BLAKE2b-256 of signer and payload, so
+that neither another signature nor another envelope makes it a second op. Amounts are
+micro-credits, times are mesh time in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated
+
+from demesh.wire.certificates import DeviceCertificate
+from demesh.wire.offers import Split
+from demesh.wire.schema import U32, U53, Bounds, Id, Nonce, Signature
+
+
+class OpType(IntEnum):
+    """What an op does."""
+
+    TRANSFER = 1
+    OPEN = 2
+    CLAIM = 3
+    CLOSE = 4
+    MEMBER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Move `amount` from the signer's account."""
+
+    to: Id
+    amount: U53
+
+
+@dataclass(frozen=True, slots=True)
+class OpenChannel:
+    """The signer escrows for `payee`. The channel's id is the first 16 bytes of the op's id."""
+
+    payee: Id
+    escrow: U53
+    expiry_s: U53
+    window_s: U32
+    agreement: Id
+    splits: Annotated[tuple[Split, ...], Bounds(0, 4)]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Anyone: record the payer's voucher (its whole frame)."""
+
+    voucher: Annotated[bytes, Bounds(1, 256)]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The payee closes at once, the payer after the window; a voucher frame may ride along."""
+
+    channel: Id
+    voucher: Annotated[bytes, Bounds(0, 256)]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An owner's signature over a device's membership (wire/identity.py makes and checks it)."""
+
+    owner: Id
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """Anyone: what a device is in the mesh from now on, approved by owners; weight 0 observes."""
+
+    certificate: DeviceCertificate
+    weight: U32
+    serial: U32
+    approvals: Annotated[tuple[Approval, ...], Bounds(1, 64)]
+
+
+# A frame of 4,096 bytes less its envelope. The longest op that must fit is a MEMBER op with the
+# approvals of 33 of 64 owners and the longest names: 3,455 bytes.
+OP_FIELDS_BYTES_MAX = 3_840
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """The payload of an OP frame. `fields` is the encoded body for `type`."""
+
+    type: OpType
+    nonce: Nonce
+    valid_until_s: U53
+    fields: Annotated[bytes, Bounds(0, OP_FIELDS_BYTES_MAX)]
+
+
+OP_BODIES: dict[OpType, type] = {
+    OpType.TRANSFER: Transfer,
+    OpType.OPEN: OpenChannel,
+    OpType.CLAIM: Claim,
+    OpType.CLOSE: Close,
+    OpType.MEMBER: SetMember,
+}
+
+OpBody = Transfer | OpenChannel | Claim | Close | SetMember
