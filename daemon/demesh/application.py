@@ -20,6 +20,7 @@ from demesh.ledger.channels import OpenVoucher
 from demesh.ledger.events import Claimed, Closing, Enrolled, Event, Opened, Settled, Transferred
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
+from demesh.ledger.rules import RULES
 from demesh.ledger.state import Channel, Electorate
 from demesh.pool import OpPool, Pending
 from demesh.wire.intents import ChannelFact
@@ -51,6 +52,7 @@ class Application:
     ) -> None:
         self.ledger = ledger  # after the finalized tip
         self._validator, self._seat = validator, seat
+        self.rules = RULES[ledger.electorate.rules_version]
         self._ledgers: dict[bytes, Ledger] = {tip: ledger}
         self._applied: dict[bytes, Applied] = {}
         self.pool = OpPool()
@@ -95,7 +97,9 @@ class Application:
         payload = bytes(view.payload)
         try:
             op = decode(Op, payload)
-            body: OpBody = decode(OP_BODIES[op.type], op.fields)
+            if op.type not in self.rules.ops:
+                return Reject.PAYLOAD
+            body: OpBody = decode(OP_BODIES[op.type], op.fields, tails=self.rules.grown)
         except Malformed:
             return Reject.PAYLOAD
         id = hashlib.blake2b(view.sender + payload, digest_size=32).digest()
@@ -115,7 +119,7 @@ class Application:
             if not parent.signs(view.sender):
                 return None
             try:
-                return view.sender, decode(Voucher, view.payload)
+                return view.sender, decode(Voucher, view.payload, tails=self.rules.grown)
             except Malformed:
                 return None
 

@@ -31,7 +31,8 @@ from typing import Annotated
 
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.proof import Path, root_of
-from demesh.ledger.state import ELECTORATE, RULES_VERSIONS, Electorate
+from demesh.ledger.rules import RULES_VERSIONS
+from demesh.ledger.state import ELECTORATE, Electorate
 from demesh.wire import identity, statements
 from demesh.wire.frame import Binding
 from demesh.wire.messages import GenesisBody

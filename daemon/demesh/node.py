@@ -292,7 +292,8 @@ class Node:
                 return effects + self._op(frame, manner, now)
             if view.kind is Kind.CARD:
                 return effects + self._card(view, manner, now)
-            message: Any = decode(MESSAGE_OF_KIND[view.kind], view.payload)
+            grown = self.application.rules.grown
+            message: Any = decode(MESSAGE_OF_KIND[view.kind], view.payload, tails=grown)
         except Malformed:
             return effects + self._reject(Reject.PAYLOAD)
         return effects + self._trade(view.kind, member.id, message, frame, now)
@@ -354,7 +355,7 @@ class Node:
         self._portrait.flooded(now)
 
     def _card(self, view: View, manner: Manner, now: Instant) -> list[Effect]:
-        card = decode(Card, view.payload)
+        card = decode(Card, view.payload, tails=self.application.rules.grown)
         member = self.directory.member(view.sender)
         if member is None or identity.device_id(card.certificate.device_key) != member.id:
             return self._reject(Reject.INVALID)

@@ -12,7 +12,8 @@ from random import Random
 
 from nacl.signing import SigningKey
 
-from demesh.ledger.state import RULES_VERSIONS, AccountKind
+from demesh.ledger.rules import RULES_VERSIONS
+from demesh.ledger.state import AccountKind
 from demesh.node import NodeSettings
 from demesh.passport import NodeIdentity
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Measurement, Publish

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from nacl.signing import SigningKey
 
-from demesh.ledger.state import RULES_VERSIONS, AccountKind
+from demesh.ledger.rules import RULES_VERSIONS
+from demesh.ledger.state import AccountKind
 from demesh.storage.keys import write_key
 from demesh.wire import identity
 from demesh.wire.certificates import DeviceCertificate

@@ -270,8 +270,8 @@ def rooted(first: Electorate, closing: Block, record: bytes) -> HandOver:
 
 
 def test_rules_that_this_program_does_not_know_are_named() -> None:
-    voters = replace(STORY.ledger.electorate, rules_version=3)
-    with pytest.raises(ValueError, match="version 3, this demesh knows 2 at most; update it"):
+    voters = replace(STORY.ledger.electorate, rules_version=4)
+    with pytest.raises(ValueError, match="version 4, this demesh knows 3 at most; update it"):
         signers(voters, statements.header_of(STORY.block), final(voters, STORY.block))
 
 

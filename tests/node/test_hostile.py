@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from demesh.backfill import QUESTION_EVERY, QUESTIONS_MAX
-from demesh.ledger.state import RULES_VERSIONS
+from demesh.ledger.rules import RULES_VERSIONS
 from demesh.ports import Effect, Fetch, Fetched, SeekChunk, StoredBlock
 from demesh.wire import statements
 from demesh.wire.frame import seal_statement

@@ -1,4 +1,4 @@
-"""The vectors of node.json, handed to a real node, and those of wire version 1 as well."""
+"""The vectors of node.json, handed to a real node, and those of earlier versions as well."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from demesh.wire.schema import decode
 FOLDER = Path(__file__).parents[1] / "vectors"
 VECTORS: dict[str, Any] = {
     name: json.loads((FOLDER / place / "node.json").read_text("ascii"))
-    for name, place in (("newest", "."), ("wire 1", "v1"))
+    for name, place in (("newest", "."), ("wire 1", "v1"), ("rules 2", "v2"))
 }
 CASES = [(name, case) for name, vectors in VECTORS.items() for case in vectors["cases"]]
 ALONE = [

@@ -24,10 +24,11 @@ from demesh.ledger import proof, state
 from demesh.wire import statements
 from demesh.wire.frame import Binding, seal_statement, signal_frame
 from demesh.wire.identity import device_id, signer
-from demesh.wire.kinds import FIRST_SIGNAL, Kind
+from demesh.wire.kinds import FIRST_SIGNAL, SEALED_SINCE, Kind, wire_version
 from demesh.wire.messages import MESSAGE_OF_KIND
 from demesh.wire.opbodies import OP_BODIES, Op, OpType
-from demesh.wire.schema import Bounds, plain_hint
+from demesh.wire.readings import EndReason, Why
+from demesh.wire.schema import Bounds, plain_hint, tails_of
 from demesh.wire.sealing import Sealer
 from demesh.wire.topics import KINDS_OF_AREA
 from demesh_consensus import StatementKind
@@ -44,8 +45,17 @@ SMALL_MAX = 1_000
 CHARACTERS = "aé☃😀"
 VOTERS_MORE_MAX, VOTER_STEP, BIT_STEP = 2, 40, 100
 KEYS = 4
-VERSIONS = (1, 2)
+RULES = {"wire-1": 1, "wire-2": 2, "rules-3": 3}
+"""The tables, and the rules of the mesh that their cases are of."""
+
+GROWN_WITH = 3
+"""The rules from which on messages have grown; see `Author`."""
+
 DIRECT = KINDS_OF_AREA["to"]
+
+# What earlier rules know of these enumerations: so many, the least ones.
+BEFORE: dict[type[IntEnum], int] = {OpType: 5, Why: 4, EndReason: 7}
+ADDED: frozenset[Kind] = frozenset()
 
 
 class Draws:
@@ -112,10 +122,11 @@ def binding(version: int) -> Binding:
 
 
 class Author:
-    """Draws messages and frames."""
+    """Draws messages and frames, for earlier rules without what has grown since."""
 
-    def __init__(self, draws: Draws, version: int) -> None:
-        self._draws, self._binding = draws, binding(version)
+    def __init__(self, draws: Draws, rules: int) -> None:
+        self._draws, self._binding = draws, binding(wire_version(rules))
+        self._grown = rules >= GROWN_WITH
         self._special: dict[type, Callable[[], list[Any]]] = {
             Op: self._op,
             statements._Statement: self._statement,
@@ -144,8 +155,17 @@ class Author:
         if cls in self._special:
             return self._special[cls]()
         hints = typing.get_type_hints(cls, include_extras=True)
-        name = cls.__name__.removeprefix("_")
-        return [self._value(hints[one.name], HELD.get((name, one.name))) for one in fields(cls)]
+        name, late = cls.__name__.removeprefix("_"), tails_of(cls)
+        count = len(fields(cls)) - len(late)
+        least = count
+        if late and self._grown:
+            count += self._draws.below(len(late) + 1)
+        drawn = [
+            self._value(hints[one.name], HELD.get((name, one.name))) for one in fields(cls)[:count]
+        ]
+        while len(drawn) > least and drawn[-1] in (None, 0, "", b"", []):
+            drawn.pop()
+        return drawn
 
     def _value(self, hint: Any, held: Item | None = None) -> Any:
         hint, found = plain_hint(hint)
@@ -158,7 +178,7 @@ class Author:
         if is_dataclass(hint):
             return self._message(typing.cast(type, hint))
         if issubclass(hint, IntEnum):
-            values = sorted(hint)
+            values = self._known(hint)
             return int(values[self._draws.below(len(values))])
         if hint is bool:
             return bool(self._draws.below(2))
@@ -185,10 +205,13 @@ class Author:
             case _:
                 return bounds.least + self._draws.below(span + 1)
 
+    def _known(self, enum: type[IntEnum]) -> list[Any]:
+        return sorted(enum)[: None if self._grown else BEFORE.get(enum)]
+
     # -- what is not free in every field ----------------------------------------------------------
 
     def _op(self) -> list[Any]:
-        types_ = sorted(OpType)
+        types_ = self._known(OpType)
         type_ = types_[self._draws.below(len(types_))]
         nonce, until_s = self._draws.octets(8), self._integer(Bounds(0, 2**53 - 1))
         return [int(type_), nonce, until_s, self.encoded(OP_BODIES[type_])]
@@ -216,40 +239,44 @@ class Author:
         return [steps]
 
 
-def case(kind: Kind, number: int, version: int) -> bytes:
+def kinds(rules: int) -> list[Kind]:
+    """The kinds that a mesh of these rules has."""
+    return [kind for kind in Kind if rules >= GROWN_WITH or kind not in ADDED]
+
+
+def case(kind: Kind, number: int, rules: int) -> bytes:
     """The frame of one case."""
-    return Author(Draws(f"{SEED}/{kind.name}/{number}"), version).frame(kind)
+    return Author(Draws(f"{SEED}/{kind.name}/{number}"), rules).frame(kind)
 
 
-def digest(kind: Kind, version: int) -> str:
+def digest(kind: Kind, rules: int) -> str:
     """BLAKE2b-256 over the frames of all cases of a kind, one after the other."""
     whole = hashlib.blake2b(digest_size=32)
     for number in range(CASES):
-        whole.update(case(kind, number, version))
+        whole.update(case(kind, number, rules))
     return whole.hexdigest()
 
 
-def sealed_case(kind: Kind, number: int, version: int) -> tuple[int, int, bytes]:
+def sealed_case(kind: Kind, number: int, rules: int) -> tuple[int, int, bytes]:
     """(sender's key, receiver's key, what is sent) of one case of a direct message."""
     draws = Draws(f"{SEED}/{kind.name}/{number}")
-    frame = Author(draws, version).frame(kind)
+    frame = Author(draws, rules).frame(kind)
     sender = Draws(f"{SEED}/{kind.name}/{number}").below(KEYS)
     receiver, boot = draws.below(KEYS), int.from_bytes(draws.octets(8), "big")
-    sealer = Sealer(key(sender), binding(version), boot)
+    sealer = Sealer(key(sender), binding(wire_version(rules)), boot)
     return sender, receiver, sealer.seal(bytes(key(receiver).verify_key), frame)
 
 
-def sealed_digest(kind: Kind, version: int) -> str:
+def sealed_digest(kind: Kind, rules: int) -> str:
     """BLAKE2b-256 over what is sent of all cases of a kind, one after the other."""
     whole = hashlib.blake2b(digest_size=32)
     for number in range(CASES):
-        whole.update(sealed_case(kind, number, version)[2])
+        whole.update(sealed_case(kind, number, rules)[2])
     return whole.hexdigest()
 
 
 def document() -> str:
     """What conformance.toml says."""
-    newest = max(VERSIONS)
     lines = [
         "# Annex A of docs/protocol.md says how the cases are drawn. Written by",
         "# `PYTHONPATH=tests python -m vectors.conformance`.",
@@ -258,11 +285,14 @@ def document() -> str:
         f'seed = "{SEED}"',
         f"cases = {CASES}",
     ]
-    for version in VERSIONS:
-        lines += ["", f"[wire-{version}]"]
-        lines += [f'{kind.name} = "{digest(kind, version)}"' for kind in Kind]
-    lines += ["", f"[wire-{newest}-sealed]"]
-    lines += [f'{kind.name} = "{sealed_digest(kind, newest)}"' for kind in sorted(DIRECT)]
+    for table, rules in RULES.items():
+        lines += ["", f"[{table}]"]
+        lines += [f'{kind.name} = "{digest(kind, rules)}"' for kind in kinds(rules)]
+    for table, rules in RULES.items():
+        if wire_version(rules) >= SEALED_SINCE:
+            direct = [kind for kind in kinds(rules) if kind in DIRECT]
+            lines += ["", f"[{table}-sealed]"]
+            lines += [f'{kind.name} = "{sealed_digest(kind, rules)}"' for kind in direct]
     return "\n".join(lines) + "\n"
 
 

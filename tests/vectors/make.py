@@ -3,7 +3,8 @@
 Run `PYTHONPATH=tests python -m vectors.make` after a change of the wire on purpose; a difference in
 a vector that was there before is a break of the protocol and needs a new wire version. Keys are
 derived from their names, Ed25519 is deterministic, so the files are the same wherever they are
-made. What is in v1/ was made so for wire version 1 and is never made again.
+made. What is in v1/ was made so for wire version 1, what is in v2/ for rules version 2, and neither
+is ever made again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from nacl import bindings
 
-from demesh.ledger.state import RULES_VERSIONS
+from demesh.ledger.rules import RULES_VERSIONS
 from demesh.wire.frame import (
     VERSION_TAG,
     Binding,

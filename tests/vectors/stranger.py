@@ -59,7 +59,7 @@ def cbor(value: Value) -> bytes:
 MESSAGES: dict[str, list[tuple[str, str]]] = {}
 for block in re.findall(r"```text\n(.*?)```", PROTOCOL, re.S):
     for name, body in re.findall(r"^([A-Z]\w+) = \[(.*(?:\n    .*)*)\]$", block, re.M):
-        listed = re.split(r", (?=\w+: )", re.sub(r"\s+", " ", body))
+        listed = re.split(r", (?=(?:\? )?\w+: )", re.sub(r"\s+", " ", body))
         MESSAGES[name] = [(field, type_) for field, _, type_ in (x.partition(": ") for x in listed)]
 
 FLAT = re.sub(r"\s+", " ", PROTOCOL)
@@ -67,8 +67,18 @@ ENUMS = {
     name: [int(number) for number in re.findall(r"(\d+) [A-Z]", listed)]
     for name, listed in re.findall(r"\b([A-Z]\w+): ((?:\d+ [A-Z_]+(?:, )?)+)[.;]", FLAT)
 }
-OP_BODIES = re.search(r"is the encoded (\w+), (\w+), (\w+), (\w+) or (\w+)\.", FLAT)
-assert OP_BODIES is not None
+OP_FIELDS = re.search(r"is the encoded ((?:\w+(?:, | or ))+\w+)\.", FLAT)
+assert OP_FIELDS is not None
+OP_BODIES = re.split(", | or ", OP_FIELDS[1])
+
+# table -> (wire version, has it what messages have grown by?), and what the tables before had
+TABLES = {
+    name: (int(version), grown == "yes")
+    for name, version, grown in re.findall(
+        r"^\| `([\w-]+)` \| (\d) \| (yes|no) \|$", PROTOCOL, re.M
+    )
+}
+BEFORE = {name: int(n) for n, name in re.findall(r"the first (\d+) of `(\w+)`", FLAT)}
 
 KINDS = {
     name: (int(number), family, payload)
@@ -109,9 +119,10 @@ def pen(number: int) -> SigningKey:
 class Case:
     """One case: its stream, and what is drawn from it."""
 
-    def __init__(self, seed: str, kind: str, number: int, version: int) -> None:
+    def __init__(self, seed: str, kind: str, number: int, table: str) -> None:
         self.name = f"{seed}/{kind}/{number}"
         self.stream, self.blocks = b"", 0
+        version, self.grown = TABLES[table.removesuffix("-sealed")]
         self.version_tag = b"\x3a\x00\x01\x00\x01" + cbor([version, MESH[:4]])
         self.otherwise: dict[str, Callable[[], Value]] = {
             "Op": self.op,
@@ -152,7 +163,21 @@ class Case:
     def message(self, name: str) -> Value:
         if name in self.otherwise:
             return self.otherwise[name]()
-        return [self.value(type_, HELD.get((name, field))) for field, type_ in MESSAGES[name]]
+        listed = MESSAGES[name]
+        late = [field for field, _ in listed if field.startswith("? ")]
+        least = count = len(listed) - len(late)
+        if late and self.grown:
+            count += self.draw(len(late) + 1)
+        drawn = [
+            self.value(type_, HELD.get((name, field.removeprefix("? "))))
+            for field, type_ in listed[:count]
+        ]
+        while len(drawn) > least and drawn[-1] in (None, 0, "", b"", []):
+            drawn.pop()
+        return drawn
+
+    def known(self, enum: str) -> list[int]:
+        return ENUMS[enum][: None if self.grown else BEFORE.get(enum)]
 
     def value(self, type_: str, held: str | None = None) -> Value:
         if type_.endswith(" / null"):
@@ -163,7 +188,7 @@ class Case:
         if type_ in MESSAGES:
             return self.message(type_)
         if type_ in ENUMS:
-            return ENUMS[type_][self.draw(len(ENUMS[type_]))]
+            return self.known(type_)[self.draw(len(self.known(type_)))]
         if type_ == "bool":
             return bool(self.draw(2))
         least, greatest = bounds(type_)
@@ -189,10 +214,9 @@ class Case:
         return least + self.draw((min(span, 1000) if choice == 2 else span) + 1)
 
     def op(self) -> Value:
-        type_ = ENUMS["OpType"][self.draw(5)]
+        type_ = self.known("OpType")[self.draw(len(self.known("OpType")))]
         nonce, until_s = self.take(8), self.integer(0, 2**53 - 1)
-        assert OP_BODIES is not None
-        return [type_, nonce, until_s, cbor(self.message(OP_BODIES[type_]))]
+        return [type_, nonce, until_s, cbor(self.message(OP_BODIES[type_ - 1]))]
 
     def statement(self) -> Value:
         kind = ENUMS["StatementKind"][self.draw(3)]
@@ -230,8 +254,8 @@ class Case:
         return b"\xd0\x83\x40" + headers + self.version_tag + closed
 
 
-def digest(seed: str, cases: int, kind: str, version: int, sealed: bool = False) -> str:
+def digest(seed: str, cases: int, kind: str, table: str) -> str:
     """The hash of a kind's cases."""
-    drawn = (Case(seed, kind, number, version) for number in range(cases))
-    made = (one.sealed(kind) if sealed else one.frame(kind) for one in drawn)
+    drawn = (Case(seed, kind, number, table) for number in range(cases))
+    made = (one.sealed(kind) if table.endswith("-sealed") else one.frame(kind) for one in drawn)
     return b2(b"".join(made), 32).hex()

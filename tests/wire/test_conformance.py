@@ -9,44 +9,56 @@ import pytest
 
 from demesh.wire._reference import Validator, View
 from demesh.wire.identity import device_id
-from demesh.wire.kinds import Kind
+from demesh.wire.kinds import WIRE_VERSION, Kind
 from demesh.wire.schema import decode
 from demesh.wire.sealing import Sealer
 from vectors import conformance, stranger
 from wire.test_cddl import fits
 
 FILE = tomllib.loads(conformance.PATH.read_text("ascii"))
-VERSIONS = conformance.VERSIONS
-NEWEST = max(VERSIONS)
+NEWEST = max(conformance.RULES.values())
 DIRECT = sorted(conformance.DIRECT)
+OPEN = [
+    (table, kind) for table, rules in conformance.RULES.items() for kind in conformance.kinds(rules)
+]
+SEALED = [
+    (table, kind)
+    for table, kind in OPEN
+    if f"{table}-sealed" in FILE and kind in conformance.DIRECT
+]
 
 
 def test_the_file_is_of_this_generator_and_has_every_kind() -> None:
     assert FILE["generator"] == conformance.GENERATOR
     assert (FILE["seed"], FILE["cases"]) == (conformance.SEED, conformance.CASES)
-    for version in VERSIONS:
-        assert list(FILE[f"wire-{version}"]) == [kind.name for kind in Kind]
-    assert list(FILE[f"wire-{NEWEST}-sealed"]) == [kind.name for kind in DIRECT]
+    for table, rules in conformance.RULES.items():
+        assert list(FILE[table]) == [kind.name for kind in conformance.kinds(rules)]
+    assert list(FILE["rules-3-sealed"]) == [kind.name for kind in DIRECT]
+    assert {name for name in FILE if "-sealed" in name} == {"wire-2-sealed", "rules-3-sealed"}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name)
-def test_the_cases_of_a_kind_have_their_hash(kind: Kind, version: int) -> None:
-    assert conformance.digest(kind, version) == FILE[f"wire-{version}"][kind.name]
+def named(value: object) -> str:
+    return value.name if isinstance(value, Kind) else str(value)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name)
-def test_who_knows_only_the_documents_gets_the_same_hash(kind: Kind, version: int) -> None:
-    found = stranger.digest(FILE["seed"], FILE["cases"], kind.name, version)
-    assert found == FILE[f"wire-{version}"][kind.name]
+@pytest.mark.parametrize(("table", "kind"), OPEN, ids=named)
+def test_the_cases_of_a_kind_have_their_hash(table: str, kind: Kind) -> None:
+    assert conformance.digest(kind, conformance.RULES[table]) == FILE[table][kind.name]
 
 
-@pytest.mark.parametrize("kind", DIRECT, ids=lambda kind: kind.name)
-def test_sealed_cases_have_their_hash_and_so_have_those_from_the_documents(kind: Kind) -> None:
-    expected = FILE[f"wire-{NEWEST}-sealed"][kind.name]
-    assert conformance.sealed_digest(kind, NEWEST) == expected
-    found = stranger.digest(FILE["seed"], FILE["cases"], kind.name, NEWEST, sealed=True)
+@pytest.mark.parametrize(("table", "kind"), OPEN, ids=named)
+def test_who_knows_only_the_documents_gets_the_same_hash(table: str, kind: Kind) -> None:
+    found = stranger.digest(FILE["seed"], FILE["cases"], kind.name, table)
+    assert found == FILE[table][kind.name]
+
+
+@pytest.mark.parametrize(("table", "kind"), SEALED, ids=named)
+def test_sealed_cases_have_their_hash_and_so_have_those_from_the_documents(
+    table: str, kind: Kind
+) -> None:
+    expected = FILE[f"{table}-sealed"][kind.name]
+    assert conformance.sealed_digest(kind, conformance.RULES[table]) == expected
+    found = stranger.digest(FILE["seed"], FILE["cases"], kind.name, f"{table}-sealed")
     assert found == expected
 
 
@@ -55,13 +67,13 @@ def test_sealed_cases_open_to_the_frame_that_is_in_them(kind: Kind) -> None:
     for number in range(16):
         sender, receiver, sealed = conformance.sealed_case(kind, number, NEWEST)
         assert fits(sealed, "sealed")
-        sealer = Sealer(conformance.key(receiver), conformance.binding(NEWEST), 1)
+        sealer = Sealer(conformance.key(receiver), conformance.binding(WIRE_VERSION), 1)
         public = bytes(conformance.key(sender).verify_key)
         assert sealer.open(public, sealed) == conformance.case(kind, number, NEWEST)
 
 
 def checked(frame: bytes) -> Any:
-    validator = Validator(conformance.binding(NEWEST))
+    validator = Validator(conformance.binding(WIRE_VERSION))
     for number in range(conformance.KEYS):
         public = bytes(conformance.key(number).verify_key)
         validator.enrol(device_id(public), public)

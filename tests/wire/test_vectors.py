@@ -19,7 +19,7 @@ from demesh.wire.identity import (
     signed_by,
     signer,
 )
-from demesh.wire.kinds import FIRST_SIGNAL, WIRE_VERSION, Kind, Reject
+from demesh.wire.kinds import FIRST_SIGNAL, Kind, Reject, wire_version
 from demesh.wire.messages import MESSAGE_OF_KIND, Genesis
 from demesh.wire.schema import decode, encode
 from demesh.wire.sealing import Sealer
@@ -99,63 +99,87 @@ def test_the_files_are_what_make_py_makes() -> None:
 
 # -- sealed ---------------------------------------------------------------------------------------
 
-SEALED = load("sealed.json")
-SEALED_BINDING = Binding(bytes.fromhex(SEALED["mesh_id"]), SEALED["generation"], SEALED["version"])
+LETTERS = {place: load(f"{place}sealed.json") for place in ("", "v2/")}
+ROWS = {
+    verdict: [(letters, row) for letters in LETTERS.values() for row in letters[verdict]]
+    for verdict in ("good", "bad")
+}
 
 
-def sealer(who: str, boot: int = 1) -> Sealer:
-    return Sealer(SigningKey(bytes.fromhex(SEALED[who]["device_key"])), SEALED_BINDING, boot)
+def sealer(letters: dict[str, Any], who: str, boot: int = 1) -> Sealer:
+    mesh = bytes.fromhex(letters["mesh_id"])
+    binding = Binding(mesh, letters["generation"], letters["version"])
+    return Sealer(SigningKey(bytes.fromhex(letters[who]["device_key"])), binding, boot)
 
 
-def public(who: str) -> bytes:
-    return bytes.fromhex(SEALED[who]["public_key"])
+def public(letters: dict[str, Any], who: str) -> bytes:
+    return bytes.fromhex(letters[who]["public_key"])
 
 
-@pytest.mark.parametrize("row", SEALED["good"], ids=lambda row: row["name"])
-def test_a_frame_is_sealed_and_opened_as_its_vector_says(row: dict[str, Any]) -> None:
+def called(value: dict[str, Any]) -> str:
+    return str(value.get("name", value.get("version")))
+
+
+@pytest.mark.parametrize(("letters", "row"), ROWS["good"], ids=called)
+def test_a_frame_is_sealed_and_opened_as_its_vector_says(
+    letters: dict[str, Any], row: dict[str, Any]
+) -> None:
     zeros = row.get("frame_zeros", 0)
     frame = bytes(zeros) if zeros else bytes.fromhex(row["frame"])
-    pen = sealer("sender", row["boot"])
-    closed = [pen.seal(public("receiver"), frame) for _ in range(row["count"])][-1]
+    pen = sealer(letters, "sender", row["boot"])
+    closed = [pen.seal(public(letters, "receiver"), frame) for _ in range(row["count"])][-1]
     if zeros:
         found = hashlib.blake2b(closed, digest_size=32).hexdigest()
         assert found == row["sealed_blake2b_256"]
     else:
         assert closed.hex() == row["sealed"]
-    assert sealer("receiver").open(public("sender"), closed) == frame
+    assert sealer(letters, "receiver").open(public(letters, "sender"), closed) == frame
 
 
-@pytest.mark.parametrize("row", SEALED["bad"], ids=lambda row: row["name"])
-def test_a_bad_seal_gets_the_verdict_of_its_vector(row: dict[str, Any]) -> None:
-    verdict = sealer("receiver").open(public("sender"), frame_of(row))
+@pytest.mark.parametrize(("letters", "row"), ROWS["bad"], ids=called)
+def test_a_bad_seal_gets_the_verdict_of_its_vector(
+    letters: dict[str, Any], row: dict[str, Any]
+) -> None:
+    verdict = sealer(letters, "receiver").open(public(letters, "sender"), frame_of(row))
     assert isinstance(verdict, Reject) and verdict.name == row["verdict"]
 
 
-# -- the version before ---------------------------------------------------------------------------
+# -- the versions before --------------------------------------------------------------------------
 
 FROZEN = {
-    "frames.json": "7291778eab2c516df8454e85a0212735390697492d92fd53b2fd3ecd1db849d6",
-    "signatures.json": "859bfc9b763738941928e531b319b48730d645020191f86da3125d082c39f299",
-    "node.json": "aa7d557490d8e74001002cb0be169217e00ef6967f894072421e48743d2a5bd5",
+    "v1/frames.json": "7291778eab2c516df8454e85a0212735390697492d92fd53b2fd3ecd1db849d6",
+    "v1/signatures.json": "859bfc9b763738941928e531b319b48730d645020191f86da3125d082c39f299",
+    "v1/node.json": "aa7d557490d8e74001002cb0be169217e00ef6967f894072421e48743d2a5bd5",
+    "v2/frames.json": "0878c1278e8c8fea175ad6afb457e52d9b3335a222ace5e97b384eb3fbe722be",
+    "v2/node.json": "613990bf9c05a7b84a2b616ca5eaee19b31e4e272945050e72a575354b96c073",
+    "v2/sealed.json": "955eaa7ede26a326247b8b6d15b7d080e35b56926440663b31852c877a16dca0",
 }
-V1 = load("v1/frames.json")
-V1_BINDING = Binding(bytes.fromhex(V1["mesh_id"]), V1["generation"], version=1)
+BEFORE = (1, 2)  # rules versions
+
+
+def before(rules: int) -> tuple[dict[str, Any], Binding]:
+    document = load(f"v{rules}/frames.json")
+    mesh = bytes.fromhex(document["mesh_id"])
+    return document, Binding(mesh, document["generation"], wire_version(rules))
 
 
 @pytest.mark.parametrize("name", FROZEN)
-def test_the_vectors_of_version_1_are_frozen(name: str) -> None:
-    content = (make.FOLDER / "v1" / name).read_bytes()
+def test_the_vectors_of_earlier_versions_are_frozen(name: str) -> None:
+    content = (make.FOLDER / name).read_bytes()
     assert hashlib.blake2b(content, digest_size=32).hexdigest() == FROZEN[name]
 
 
-@pytest.mark.parametrize("newest", range(1, WIRE_VERSION + 1))
-def test_frames_of_version_1_get_the_verdict_that_they_always_got(mode: Any, newest: int) -> None:
-    validator = mode.Validator(V1_BINDING, newest)
-    for row in V1["enrolled"]:
+@pytest.mark.parametrize(("rules", "newest"), [(1, 1), (1, 2), (2, 2)])
+def test_frames_of_earlier_versions_get_the_verdict_that_they_always_got(
+    mode: Any, rules: int, newest: int
+) -> None:
+    document, binding = before(rules)
+    validator = mode.Validator(binding, newest)
+    for row in document["enrolled"]:
         validator.enrol(bytes.fromhex(row["kid"]), bytes.fromhex(row["public_key"]))
-    # What was too new for version 1 is what the next one is about.
-    newer = {"the next version": "OK"} if newest > 1 else {}
-    for row in V1["frames"]:
+    # What was too new for wire version 1 is what the next one is about.
+    newer = {"the next version": "OK"} if newest > binding.version else {}
+    for row in document["frames"]:
         verdict = validator.check(frame_of(row))
         name = verdict.name if isinstance(verdict, Reject) else "OK"
         assert name == newer.get(row["name"], row["verdict"]), row["name"]
@@ -171,7 +195,7 @@ def written_anew(pen: Signer, view: View) -> bytes:
         return pen.own_vote(Vote(said, 0, pen.sign_vote(said)))
     if kind is Kind.CERTIFICATE:
         return pen.certificate(statements.decode_certificate(payload))
-    message = decode(MESSAGE_OF_KIND[kind], payload)
+    message = decode(MESSAGE_OF_KIND[kind], payload, tails=False)
     if kind < FIRST_SIGNAL:
         return pen.seal(message)
     return signal_frame(
@@ -179,13 +203,17 @@ def written_anew(pen: Signer, view: View) -> bytes:
     )
 
 
-def test_a_node_of_a_mesh_of_version_1_writes_the_very_frames_it_always_wrote() -> None:
-    pen = Signer(make.ALICE, make.VOTE, V1_BINDING, boot=5, seed=b"any")
-    validator = Validator(V1_BINDING)
-    for row in V1["enrolled"]:
+@pytest.mark.parametrize("rules", BEFORE)
+def test_a_node_of_a_mesh_of_earlier_rules_writes_the_very_frames_it_always_wrote(
+    rules: int,
+) -> None:
+    document, binding = before(rules)
+    pen = Signer(make.ALICE, make.VOTE, binding, boot=5, seed=b"any")
+    validator = Validator(binding)
+    for row in document["enrolled"]:
         validator.enrol(bytes.fromhex(row["kid"]), bytes.fromhex(row["public_key"]))
     kinds = {f"{family} {kind.name}" for family in ("statement", "signal") for kind in Kind}
-    good = [row for row in V1["frames"] if row["name"].partition(":")[0] in kinds]
+    good = [row for row in document["frames"] if row["name"].partition(":")[0] in kinds]
     assert len(good) > 80
     for row in good:
         frame = frame_of(row)
@@ -194,7 +222,9 @@ def test_a_node_of_a_mesh_of_version_1_writes_the_very_frames_it_always_wrote() 
         assert written_anew(pen, view) == frame, row["name"]
 
 
-def test_a_mesh_of_version_1_is_founded_with_the_id_it_always_had() -> None:
-    genesis = decode(Genesis, bytes.fromhex(V1["genesis"]))
-    assert binding_of(check_genesis(genesis), genesis.body) == V1_BINDING
-    assert encode(Street(rules_version=1).genesis).hex() == V1["genesis"]
+@pytest.mark.parametrize("rules", BEFORE)
+def test_a_mesh_of_earlier_rules_is_founded_with_the_id_it_always_had(rules: int) -> None:
+    document, binding = before(rules)
+    genesis = decode(Genesis, bytes.fromhex(document["genesis"]), tails=False)
+    assert binding_of(check_genesis(genesis), genesis.body) == binding
+    assert encode(Street(rules).genesis).hex() == document["genesis"]

@@ -23,6 +23,7 @@ from demesh.ledger.events import Event
 from demesh.ledger.membership import close_epoch
 from demesh.ledger.ops import REMEMBERED_MAX, VALIDITY_S_MAX, SignedOp, execute
 from demesh.ledger.proof import Path
+from demesh.ledger.rules import RULES_VERSIONS
 from demesh.ledger.state import (
     ACCOUNTS,
     AMOUNT_MAX,
@@ -36,7 +37,6 @@ from demesh.ledger.state import (
     PARAMETERS,
     QUOTAS,
     RECEIPTS,
-    RULES_VERSIONS,
     Account,
     Channel,
     Elector,
@@ -97,9 +97,9 @@ class Ledger:
         ValueError says what is wrong with it.
         """
         if body.rules_version not in RULES_VERSIONS:
-            known = " or ".join(map(str, RULES_VERSIONS))
+            first, last = RULES_VERSIONS[0], RULES_VERSIONS[-1]
             raise ValueError(
-                f"genesis: expected rules_version {known}, got {body.rules_version}; "
+                f"genesis: expected rules_version {first} to {last}, got {body.rules_version}; "
                 "install the Demesh that this mesh was founded with, or found the mesh anew"
             )
         ids = [account.id for account in body.accounts]

@@ -44,10 +44,6 @@ from demesh.wire.schema import (
     encode,
 )
 
-# The rules that this code keeps; another number is another mesh. 1 and 2 differ in what crosses the
-# wire (R-WIRE-12), not in state and ops.
-RULES_VERSIONS = (1, 2)
-
 AMOUNT_MAX = 2**53 - 1
 TIME_S_MAX = 2**53 - 1
 PPM = 1_000_000

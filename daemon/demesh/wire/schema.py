@@ -4,9 +4,10 @@ A message is an array of its fields in order (R-WIRE-10). Types are given by ann
 `Id`, `Digest`, `bytes` with a size, `str`, `bool`, optional (`X | None`), nested messages and
 tuples of them. What does not fit is a `Malformed`: the caller turns it into `Reject.PAYLOAD`.
 
-A message grows only at its end (R-WIRE-14): fields marked `Tail` came later. A suffix of them that
-has their defaults is left out of the array, and an array that ends with a default is malformed, so
-what was said before they came has the bytes it had, and every message has one encoding.
+A message grows only at its end (R-WIRE-14): fields marked `Tail` came later, with null, 0 or
+nothing as their default. A suffix of them that has its defaults is left out of the array, and an
+array that ends with a default is malformed, so what was said before they came has the bytes it had,
+and every message has one encoding.
 """
 
 from __future__ import annotations
@@ -114,7 +115,9 @@ def tails_of(cls: type) -> tuple[object, ...]:
     late = [TAIL in getattr(hints[f.name], "__metadata__", ()) for f in listed]
     first = late.index(True) if True in late else len(late)
     assert all(late[first:]), f"{cls.__name__}: what came later stands last"
-    return tuple(f.default for f in listed[first:])
+    defaults = tuple(f.default for f in listed[first:])
+    assert all(one is None or not one for one in defaults), f"{cls.__name__}: null, 0 or empty"
+    return defaults
 
 
 def _said(items: tuple[object, ...], tails: tuple[object, ...]) -> int:

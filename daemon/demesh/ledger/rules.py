@@ -1,0 +1,38 @@
+"""What each version of the rules lets a mesh do: the one place where they differ.
+
+R-LED-31  A mesh keeps the rules that its genesis names. An op of a type that they do not have, and
+          any field that came later (R-WIRE-14) where they have none, is PAYLOAD, and such a voucher
+          is none: just what a node says that knows no other rules. So nodes of several ages, which
+          all know the rules of their mesh, never differ.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from demesh.wire.opbodies import OpType
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """One version: the types of ops there are, and whether messages have grown since."""
+
+    version: int
+    ops: frozenset[OpType]
+    grown: bool
+
+
+_FIRST_OPS = frozenset({OpType.TRANSFER, OpType.OPEN, OpType.CLAIM, OpType.CLOSE, OpType.MEMBER})
+
+# 1 and 2 differ in what crosses the wire (R-WIRE-12), not in state and ops.
+RULES = {
+    rules.version: rules
+    for rules in (
+        Rules(1, _FIRST_OPS, grown=False),
+        Rules(2, _FIRST_OPS, grown=False),
+        Rules(3, frozenset(OpType), grown=True),
+    )
+}
+
+RULES_VERSIONS = tuple(RULES)
+"""What this code keeps, ascending; another number is another mesh."""
