@@ -131,7 +131,8 @@ def test_a_broker_that_dies_in_mid_decision_delays_nothing_and_is_told_all_when_
     dying = [
         (b - a) // MILLISECOND for a, b in pairwise(blocks.at) if b >= at and a < at + 12 * SECOND
     ]
-    assert len(dying) > 15 and max(dying) <= max(pauses[: -len(dying)]) + 50
+    # The other copy may fly for longer; a vote that is lost would cost a timeout, at least 250 ms.
+    assert len(dying) > 15 and max(dying) <= max(pauses[: -len(dying)]) + 100
     swarm.run(40)  # by now all have dialled again
     seen: dict[str, None] = {}
 
