@@ -29,15 +29,16 @@ NAME_CHARS_MAX = 64  # the wire's Name
 
 @dataclass(frozen=True, slots=True)
 class SellPolicy:
-    """What the owner sells energy for: micro-credits per kWh; lead and lag in micro-credits."""
+    """What the owner sells energy for; lead and lag in micro-credits. Price or tariff, not both."""
 
-    price: int
+    price: int | None  # micro-credits per kWh
     power_w_max: int
     units_max: int  # Wh per agreement
     sessions_max: int = 1
     quantum_ms: int = 10_000  # a voucher each: shorter costs traffic, longer costs exposure
     lead: int = 10_000
     lag: int = 10_000
+    tariff: str | None = None  # a file, as `demesh tariff explain` reads it
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +227,12 @@ def _check_company(section: Section, given: Mapping[str, str], tls: bool) -> Non
 
 def _sell(section: Section) -> SellPolicy:
     section.known(*(f.name for f in fields(SellPolicy)))
+    listed = "tariff" in section.table
+    if listed and "price" in section.table:
+        raise section.misfit("tariff", "and price exclude each other; leave one of them out")
     return SellPolicy(
-        price=section.integer("price", 0, AMOUNT_MAX),
+        price=None if listed else section.integer("price", 0, AMOUNT_MAX),
+        tariff=section.text("tariff") if listed else None,
         power_w_max=section.integer("power_w_max", 1, POWER_W_MAX),
         units_max=section.integer("units_max", 1, AMOUNT_MAX),
         sessions_max=section.integer("sessions_max", 1, 64, 1),

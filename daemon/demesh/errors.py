@@ -8,7 +8,8 @@
     ├── UnfitError       70  this machine's libraries are not what every machine's must be
     ├── FaultError       70  a fault of our own ended what had been started; report it
     ├── RefusedError     76  the ledger's rules, or owners, do not allow what is asked
-    └── ProofError       65  a proof does not hold, or there is nothing to prove
+    ├── ProofError       65  a proof does not hold, or there is nothing to prove
+    └── InputError       65  what a command was told, or given to read, does not fit
 
 A peer's fault is never an exception: it is a `Reject` code, counted and observed.
 Our own fault is an assertion: the process dies and restarts from its journal.
@@ -65,5 +66,11 @@ class RefusedError(DemeshError):
 
 class ProofError(DemeshError):
     """A proof does not hold or cannot be made (EX_DATAERR)."""
+
+    exit_code = 65
+
+
+class InputError(DemeshError):
+    """A word of the command line, or a file it names, is not what was expected (EX_DATAERR)."""
 
     exit_code = 65

@@ -51,7 +51,7 @@ from demesh.wire.budget import Budgets
 from demesh.wire.intents import Act, Agreed, Ended, Send, Submit
 from demesh.wire.kinds import FIRST_SIGNAL, SEALED_SINCE, Kind, Reject
 from demesh.wire.messages import MESSAGE_OF_KIND, Genesis
-from demesh.wire.offers import Card
+from demesh.wire.offers import Card, Tariff
 from demesh.wire.opbodies import OpenChannel
 from demesh.wire.schema import Malformed, decode
 from demesh.wire.sealing import Sealer
@@ -73,6 +73,7 @@ class NodeSettings:
     seed: bytes
     report_ms: int = 60_000  # how often a mere change of a measurement is shown
     verify_ns: int = 100_000  # what verifying one signature costs here; budgets follow from it
+    tariff: Tariff | None = None  # what to sell under, where `sell` has no price
 
 
 class Node:
@@ -122,7 +123,9 @@ class Node:
                 self._validator.set_window(device, *window)
         self.presence = Presence()
         self.presence.heard(guest.id)
-        self.market = Market(guest.id, settings.sell, settings.buy, self._signer.nonce, quote)
+        self.market = Market(
+            guest.id, settings.sell, settings.buy, self._signer.nonce, quote, settings.tariff
+        )
         self.metering = Metering(guest.id, restored.kept, self._time_s, now, self.directory.name)
         self.market.restore(self.metering.agreements())
         self.rejects: Counter[str] = Counter()

@@ -243,7 +243,8 @@ def configuration(
     )
     for name, policy in policies:
         if policy is not None:
-            lines += [f"[market.{name}]", *_entries(**asdict(policy))]
+            said = {key: value for key, value in asdict(policy).items() if value is not None}
+            lines += [f"[market.{name}]", *_entries(**said)]
     return "\n".join(lines) + "\n"
 
 

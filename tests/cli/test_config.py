@@ -212,6 +212,14 @@ def test_what_is_no_broker_address_is_refused_with_the_form_to_write(url: str) -
             "for 0.4 credits per kWh write 400000 (micro-credits)",
         ),
         (
+            changed("market.sell", price=1, tariff="t.toml", power_w_max=1, units_max=1),
+            "demesh.toml: [market.sell] tariff and price exclude each other; leave one of them out",
+        ),
+        (
+            changed("market.sell", power_w_max=1, units_max=1),
+            "demesh.toml: [market.sell] price is missing; it has no default",
+        ),
+        (
             changed("market.buy", price_max=1, power_w_max=0, units_max=1),
             "demesh.toml: [market.buy] power_w_max = 0 is outside 1..4294967295",
         ),

@@ -21,7 +21,7 @@ from demesh.market.buyer import (
 from demesh.metering.tariff import quote
 from demesh.ports import SECOND, Measurement
 from demesh.wire.intents import Act, Agreed, Send
-from demesh.wire.offers import Accept, Offer, Refusal, Refuse, Tariff, Tier
+from demesh.wire.offers import Accept, Offer, Refusal, Refuse, Tariff, Tier, Window
 
 ME, ANN, BOB, CID = b"M" * 16, b"A" * 16, b"B" * 16, b"C" * 16
 POLICY = BuyPolicy(price_max=300_000, power_w_max=3_000, units_max=6_000, duration_s=60)
@@ -283,3 +283,20 @@ def test_every_deadline_does_something_when_it_comes():
         assert due > talk.now
         talk.now = due
         talk.buyer.tick(talk.now)
+
+
+WINDOW = Window(127, 0, 1, (Tier(None, 1, 1000),))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"windows": (WINDOW,)}, {"from_s": 1}, {"to_s": 2**32}, {"scale": 3}, {"unit": "varh"}],
+)
+def test_an_offer_whose_tariff_changes_with_time_or_counts_something_else_is_not_taken(change):
+    """R-MKT-11."""
+    talk = Talk()
+    good = offer(100_000)
+    assert to_whom(talk.card(ANN, replace(good, tariff=replace(good.tariff, **change)))) == []
+    assert to_whom(talk.card(BOB, replace(good, tariff=replace(good.tariff, offset_min=60)))) == [
+        BOB
+    ]

@@ -12,7 +12,7 @@ from demesh.market.seller import DURATION_S_MAX, ENDED_MAX, Seller
 from demesh.metering.tariff import quote
 from demesh.ports import Measurement
 from demesh.wire.intents import Agreed, Send
-from demesh.wire.offers import Accept, Ack, Refusal, Refuse
+from demesh.wire.offers import Accept, Ack, Refusal, Refuse, Tariff, Tier
 
 ME, BUYER, OTHER = b"S" * 16, b"B" * 16, b"O" * 16
 POLICY = SellPolicy(240_000, power_w_max=3_000, units_max=6_000, sessions_max=2)
@@ -169,3 +169,13 @@ def test_the_id_tells_provider_payer_and_every_term_apart():
     ids = {agreement_of(ME, BUYER, one).id for one in (asked, *others)}
     ids |= {agreement_of(OTHER, BUYER, asked).id, agreement_of(ME, OTHER, asked).id}
     assert len(ids) == 5
+
+
+def test_what_is_sold_under_a_tariff_of_its_own_is_offered_and_judged_by_it():
+    tariff = Tariff("Wh", 50_000, 0, None, (Tier(10, 5, 1), Tier(None, 7, 1)))
+    shop = Seller(ME, replace(POLICY, price=None, tariff="tariff.toml"), quote, tariff)
+    shop.measured(Measurement(0, supply_w=8_000))
+    assert shop.offers()[0].tariff == tariff
+    most = quote(tariff, 5_000)
+    assert answer(shop, accept(shop, escrow=most - 1)) is Refusal.TERMS
+    assert answer(shop, accept(shop, escrow=most)) is None

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from demesh.metering.tariff import check, cost, money, quote, sentence, units_for
-from demesh.wire.offers import Tariff, Tier
+from demesh.metering.tariff import (
+    AMOUNT_MAX,
+    TARIFF_BYTES_MAX,
+    TIME_S_MAX,
+    bound,
+    cheaper,
+    check,
+    cost,
+    itemise,
+    money,
+    quote,
+    rates,
+    units_for,
+)
+from demesh.wire.offers import Tariff, Tier, Window
+from demesh.wire.schema import encode
+from metering.tariffs import AMOUNTS, UNITS, counted, tariffs, windowed
 
-AMOUNTS = st.integers(0, 10**9)
-UNITS = st.integers(0, 10**7)
-
-
-@st.composite
-def tariffs(draw: st.DrawFn) -> Tariff:
-    """Any tariff that `check` accepts."""
-    ends = sorted(draw(st.sets(st.integers(1, 10**6), max_size=7)))
-    prices = st.tuples(st.integers(0, 10**6), st.integers(1, 10**4))
-    tiers = tuple(Tier(end, *draw(prices)) for end in [*ends, None])
-    start, least = draw(AMOUNTS), draw(AMOUNTS)
-    most = draw(st.none() | st.integers(max(start, least), 2 * 10**9))
-    return Tariff("Wh", start, least, most, tiers)
+LARGE = (*(Tier(2**40 + n, AMOUNT_MAX, 2**32) for n in range(7)), Tier(None, 1, 1))
 
 
 def flat(price: int, per: int = 1, **parts: int) -> Tariff:
@@ -55,6 +60,88 @@ def test_units_for_is_the_most_that_a_credit_buys(tariff, credit, units_max):
     assert 0 <= units <= units_max
     assert units == 0 or cost(tariff, units) <= credit
     assert units == units_max or cost(tariff, units + 1) > credit
+
+
+@given(counted(), st.data(), UNITS)
+def test_more_units_of_any_rate_never_cost_less(case, data, more):
+    tariff, counts = case
+    check(tariff)
+    rate = data.draw(st.integers(0, len(counts) - 1))
+    grown = [*counts[:rate], counts[rate] + more, *counts[rate + 1 :]]
+    assert cost(tariff, counts) <= cost(tariff, grown)
+
+
+@given(windowed(), st.data(), st.lists(st.integers(0, 10**5), max_size=20))
+def test_how_units_of_several_rates_were_cut_changes_nothing(tariff, data, pieces):
+    """Tiers go on where they stood when their window comes again (R-MET-46)."""
+    counts = [0] * len(rates(tariff))
+    billed = cost(tariff, counts)
+    for piece in pieces:
+        before = cost(tariff, counts)
+        counts[data.draw(st.integers(0, len(counts) - 1))] += piece
+        billed += cost(tariff, counts) - before
+    assert billed == cost(tariff, counts)
+    alone = 0
+    for own, units in zip(rates(tariff), counts, strict=True):
+        alone += cost(Tariff("Wh", 0, 0, None, own), units)
+    total = max(tariff.start + alone, tariff.least if any(counts) else 0)
+    assert cost(tariff, counts) == min(total, tariff.most or total)
+
+
+@given(counted())
+def test_no_way_to_spread_units_costs_more_than_their_bound(case):
+    tariff, counts = case
+    assert cost(tariff, counts) <= bound(tariff, sum(counts))
+    assert quote(tariff, sum(counts)) == bound(tariff, sum(counts))
+
+
+@given(tariffs(), UNITS)
+def test_without_windows_the_bound_is_the_cost(tariff, units):
+    assert bound(tariff, units) == cost(tariff, units) == cost(tariff, (units,))
+
+
+def test_the_bound_rounds_up_and_knows_every_rate_s_dearest_tier():
+    dear = Window(1, 0, 1, (Tier(5, 1, 1), Tier(None, 10, 3)))
+    tariff = replace(flat(2), windows=(dear,))
+    assert [bound(tariff, units) for units in (0, 1, 2, 3)] == [0, 4, 7, 10]
+
+
+@given(counted(), st.data(), st.integers(0, 10**4))
+def test_the_cheaper_rate_never_costs_more_than_the_other(case, data, units):
+    tariff, counts = case
+    either = data.draw(st.tuples(*[st.integers(0, len(counts) - 1)] * 2))
+    uncapped = replace(tariff, least=0, most=None)
+
+    def with_more(rate: int) -> int:
+        return cost(uncapped, [n + units * (at == rate) for at, n in enumerate(counts)])
+
+    chosen = cheaper(tariff, counts, units, either)
+    assert with_more(chosen) == min(with_more(rate) for rate in either)
+    assert chosen == cheaper(tariff, counts, units, either[::-1])
+
+
+@given(counted())
+def test_the_items_of_a_bill_have_every_unit_once_and_add_up(case):
+    tariff, counts = case
+    items = list(itemise(tariff, counts))
+    assert all(item.units > 0 for item in items)
+    for rate, units in enumerate(counts):
+        assert sum(item.units for item in items if item.rate == rate) == units
+    total = tariff.start + sum(item.amount for item in items)
+    assume(tariff.least <= total <= (tariff.most or total))
+    assert total == cost(tariff, counts)
+
+
+def test_rates_that_were_not_used_yet_may_be_missing_from_the_counts():
+    tariff = replace(flat(2), windows=(Window(1, 0, 1, (Tier(None, 5, 1),)),))
+    assert [cost(tariff, counts) for counts in ((), (3,), (3, 1))] == [0, 6, 11]
+    assert cheaper(tariff, (), 1, (0, 1)) == 0
+
+
+@pytest.mark.parametrize("units", [7, -1, (1, 2, 3), (1, -1)])
+def test_what_are_no_counts_of_a_tariff_with_windows_is_refused(units):
+    with pytest.raises(ValueError, match=r"needs the units|expected counts of 2|only grow"):
+        cost(replace(flat(2), windows=(Window(1, 0, 1, (Tier(None, 5, 1),)),)), units)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**4), UNITS)
@@ -92,6 +179,24 @@ def test_units_never_run_below_zero():
         (flat(-1), "price >= 0"),
         (flat(1, start=-1), "0 or more"),
         (flat(1, start=9, most=8), "most is 8, expected at least 9"),
+        (
+            replace(flat(1), windows=(Window(1, 60, 60, (Tier(None, 1, 1),)),)),
+            "window 1 ends at minute 60, expected more than 60",
+        ),
+        (
+            replace(flat(1), windows=(Window(1, 0, 60, (Tier(9, 1, 1),)),)),
+            "window 1, units above 9 have no price",
+        ),
+        (replace(flat(1), scale=2), "scale is 2, expected a multiple of 3"),
+        (replace(flat(1), from_s=9, to_s=9), "valid_to must come after valid_from"),
+        (replace(flat(1), to_s=TIME_S_MAX + 1), "the year 9998"),
+        (
+            replace(
+                flat(1),
+                windows=(Window(1, 0, 60, LARGE),) * 7,
+            ),
+            "expected 1024 at most",
+        ),
     ],
 )
 def test_what_is_no_tariff_is_refused_in_words_and_quoted_as_nothing(tariff, text):
@@ -104,22 +209,11 @@ def test_a_stranger_s_good_tariff_is_quoted():
     assert quote(flat(3, 2), 3) == 4
 
 
-@pytest.mark.parametrize(
-    ("tariff", "text"),
-    [
-        (flat(240_000, 1000), "0.24 per kWh"),
-        (flat(240_001, 1000), "0.240001 per kWh"),
-        (flat(2, 3), "0.000002 per 3 Wh"),
-        (flat(0), "free"),
-        (
-            Tariff("Wh", 10**6, 5, 10**7, (Tier(500, 400, 1), Tier(None, 300, 1))),
-            "1.00 to start, then 0.40 per kWh up to 500 Wh, then 0.30 per kWh"
-            "; at least 0.000005; at most 10.00",
-        ),
-    ],
-)
-def test_the_sentence_says_what_is_paid(tariff, text):
-    assert sentence(tariff) == text
+def test_the_largest_tariff_without_windows_is_not_too_large():
+    most = tuple(Tier(AMOUNT_MAX - 8 + n, AMOUNT_MAX, 2**32) for n in range(7))
+    tariff = Tariff("\N{GRINNING FACE}" * 64, *[AMOUNT_MAX] * 3, (*most, Tier(None, AMOUNT_MAX, 1)))
+    check(tariff)
+    assert len(encode(tariff)) <= TARIFF_BYTES_MAX
 
 
 @given(st.integers(-(10**12), 10**12))

@@ -95,12 +95,12 @@ for rule, body in re.findall(r"^([A-Z]\w+) = \[\n(.*?)^\]$", CDDL, re.M | re.S):
 
 
 def bounds(type_: str) -> tuple[int, int]:
-    """Of `u32`, `s53`, `int(1..8)`, `bytes(16)`, `text(1..64)`."""
+    """Of `u32`, `s53`, `int(-1..8)`, `bytes(16)`, `text(1..64)`."""
     if found := re.fullmatch(r"u(\d+)", type_):
         return 0, 2 ** int(found[1]) - 1
     if type_ == "s53":
         return 1 - 2**53, 2**53 - 1
-    found = re.fullmatch(r"\w+\((\d+)(?:\.\.(\d+))?\)", type_)
+    found = re.fullmatch(r"\w+\((-?\d+)(?:\.\.(\d+))?\)", type_)
     assert found is not None, f"{type_} has no bounds"
     return int(found[1]), int(found[2] or found[1])
 

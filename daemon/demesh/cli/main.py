@@ -47,14 +47,15 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_version(subparsers)
     meant = next((word for word in words if not word.startswith("-")), "")
     if meant != "version":
-        from demesh.cli import broker, doctor, ledger, member, run  # noqa: PLC0415
+        from demesh.cli import broker, doctor, ledger, member, run, tariff  # noqa: PLC0415
 
         run.add_command(subparsers)
         ledger.add_command(subparsers)
         member.add_command(subparsers)
         broker.add_command(subparsers)
         doctor.add_command(subparsers)
-    if meant not in ("run", "ledger", "member", "broker", "doctor", "version"):
+        tariff.add_command(subparsers)
+    if meant not in ("run", "ledger", "member", "broker", "doctor", "tariff", "version"):
         _add_others(subparsers, meant)
     return parser
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from demesh.runtime import Runtime
     from demesh.wire.certificates import DeviceCertificate
     from demesh.wire.messages import Genesis
+    from demesh.wire.offers import Tariff
 
 GENESIS_BYTES_MAX = 4 * 1024 * 1024
 CERTIFICATE_BYTES_MAX = 1024
@@ -94,8 +95,18 @@ def _node(path: Path, config: Config, restored: Restored, now: Instant) -> Node:
         os.urandom(32),
         config.device.report_s * 1000,
         _verify_ns(),
+        _tariff(path, config),
     )
     return Node(_load_keys(path, config), genesis, restored, settings, now)
+
+
+def _tariff(path: Path, config: Config) -> Tariff | None:
+    """What the policy sells under, if that is in a file of its own; raises ConfigError."""
+    if config.sell is None or config.sell.tariff is None:
+        return None
+    from demesh.cli.tariffs import read_sold_tariff  # noqa: PLC0415
+
+    return read_sold_tariff(path.parent / config.sell.tariff)
 
 
 def _verify_ns() -> int:
@@ -165,6 +176,7 @@ def read_certificate(path: Path) -> DeviceCertificate:
 def _report_check(path: Path, config: Config) -> int:
     """Say what is good and what is missing; raises DemeshError for what is wrong."""
     device = config.device
+    _tariff(path, config)
     named = (config.mesh.genesis, device.key, device.vote_key, device.certificate)
     absent = [name for name in named if name is not None and not (path.parent / name).exists()]
     unchecked = absent_files(path.parent, config)

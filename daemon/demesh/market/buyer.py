@@ -10,6 +10,7 @@ R-MKT-6  One accept at a time. It is repeated once unchanged, then withdrawn by 
 R-MKT-7  A seller that refused, kept silent or did not serve rests for 2 s, 4 s, ... 64 s.
 R-MKT-8  What is asked for: the demand that no agreement covers yet, never more than policy and
          offer allow; the escrow is what the most units cost, so no bill can exceed it.
+R-MKT-11 An offer whose tariff changes with time is not taken: no session counts by rates yet.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from demesh.wire.offers import Accept, Offer, Refusal, Refuse, Tariff
 Quote = Callable[[Tariff, int], int | None]
 
 SERVICE = "energy"
+UNIT = "Wh"
 AMOUNT_MAX = 2**53 - 1
 
 # A round trip through a broker is milliseconds; a daemon behind a slow link needs a second.
@@ -202,7 +204,9 @@ class Buyer:
 
     def _fits(self, offer: Offer) -> bool:
         usable = min(offer.power_w_max, offer.units_max, offer.quantum_ms) > 0
-        if offer.service != SERVICE or offer.tariff.unit != "Wh" or not usable:
+        tariff = offer.tariff
+        served = tariff.timeless and (tariff.unit, tariff.scale) == (UNIT, 0)  # R-MKT-11
+        if offer.service != SERVICE or not served or not usable:
             return False
         units, total = self._most(offer)
         return 0 < total <= AMOUNT_MAX and total * 1000 <= self._policy.price_max * units

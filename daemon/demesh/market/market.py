@@ -26,9 +26,11 @@ class Market:
         buy: BuyPolicy | None,
         nonce: Callable[[], bytes],
         quote: Callable[[Tariff, int], int | None],
+        tariff: Tariff | None = None,
     ) -> None:
+        """`tariff` is what to sell under, where `sell` has no price."""
         self._me = me
-        self._seller = None if sell is None else Seller(me, sell, quote)
+        self._seller = None if sell is None else Seller(me, sell, quote, tariff)
         self._buyer = None if buy is None else Buyer(me, buy, nonce, quote)
         self._stopping = False
 

@@ -34,11 +34,21 @@ DURATION_S_MAX = 7 * 86_400
 ENDED_MAX = 256
 
 
+def flat(policy: SellPolicy) -> Tariff:
+    """The tariff of one price per kWh."""
+    assert policy.price is not None, "a policy without a price has a tariff"
+    return Tariff("Wh", 0, 0, None, (Tier(None, policy.price, 1000),))
+
+
 class Seller:
     """Own offer and the agreements that use it."""
 
-    def __init__(self, me: bytes, policy: SellPolicy, quote: Quote) -> None:
+    def __init__(
+        self, me: bytes, policy: SellPolicy, quote: Quote, tariff: Tariff | None = None
+    ) -> None:
+        """`tariff` for a policy that names a file of one, else None."""
         self._me, self._policy, self._quote = me, policy, quote
+        self._tariff = tariff or flat(policy)
         self._agreements: dict[bytes, Agreement] = {}
         self._ended: dict[bytes, None] = {}
         self._flowing: frozenset[bytes] = frozenset()
@@ -105,11 +115,10 @@ class Seller:
 
     def _offer(self) -> Offer:
         policy = self._policy
-        tariff = Tariff("Wh", 0, 0, None, (Tier(None, policy.price, 1000),))
         return Offer(
             revision=self._revision,
             service=SERVICE,
-            tariff=tariff,
+            tariff=self._tariff,
             power_w_max=policy.power_w_max,
             units_max=policy.units_max,
             quantum_ms=policy.quantum_ms,

@@ -54,7 +54,7 @@ KIND_BYTES_MAX: dict[Kind, int] = {
     Kind.OP: 4096,
     Kind.VOUCHER: 256,
     Kind.CARD: 4096,
-    Kind.ACCEPT: 512,
+    Kind.ACCEPT: 2048,
     Kind.ACK: 512,
     Kind.REFUSE: 512,
     Kind.READING: 512,

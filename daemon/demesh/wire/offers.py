@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Annotated
 
 from demesh.wire.certificates import DeviceCertificate
-from demesh.wire.schema import U32, U53, U64, Bounds, Id, Name, Nonce
+from demesh.wire.schema import TAIL, U32, U53, U64, Bounds, Id, Name, Nonce
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,38 @@ class Tier:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """On these days (bit 0 is Monday), from one minute of the day up to another, these tiers."""
+
+    days: Annotated[int, Bounds(1, 127)]
+    from_min: Annotated[int, Bounds(0, 1439)]
+    to_min: Annotated[int, Bounds(1, 1440)]
+    tiers: Annotated[tuple[Tier, ...], Bounds(1, 8)]
+
+
+@dataclass(frozen=True, slots=True)
 class Tariff:
-    """cost(U) = clamp(start + sum of tiers, least if any units, most); see metering/tariff.py."""
+    """What counted units cost: metering/tariff.py. Its rates are `tiers` (0) and each window's.
+
+    A unit is 10^`scale` `unit`. Windows are local times, `offset_min` ahead of UTC; the tariff may
+    be agreed on from `from_s` until before `to_s`, mesh time.
+    """
 
     unit: Name
     start: U53
     least: U53
     most: U53 | None
     tiers: Annotated[tuple[Tier, ...], Bounds(1, 8)]
+    windows: Annotated[tuple[Window, ...], Bounds(0, 7), TAIL] = ()
+    offset_min: Annotated[int, Bounds(-720, 840), TAIL] = 0
+    from_s: Annotated[U53, TAIL] = 0
+    to_s: Annotated[U53 | None, TAIL] = None
+    scale: Annotated[int, Bounds(-9, 9), TAIL] = 0
+
+    @property
+    def timeless(self) -> bool:
+        """Whether it is the same at all times: neither windows nor an end of its validity."""
+        return not self.windows and not self.from_s and self.to_s is None
 
 
 @dataclass(frozen=True, slots=True)
