@@ -241,6 +241,7 @@ def _fact(id: bytes, channel: Channel) -> ChannelFact:
         expiry_s=channel.expiry_s,
         closing=channel.close_at_s is not None,
         open=True,
+        window_s=channel.window_s,
     )
 
 

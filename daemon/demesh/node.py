@@ -418,6 +418,7 @@ class Node:
                 case Decided(block, leader, applied):
                     effects += self._report.decision(block, leader, now)
                     effects += self._report.ledger(block, applied.events)
+                    self.metering.decided(block.time_s)
                     if any(isinstance(event, Enrolled) for event in applied.events):
                         for early in self._cards.early(self.directory.member):
                             effects += self.handle(early, now)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from demesh.metering.meter import MeshClock
-from demesh.metering.provider import EXPIRY_MARGIN_S, OPEN_WAIT_NS, TRANSITIONS, Phase, Provider
+from demesh.metering.provider import OPEN_WAIT_NS, TRANSITIONS, Phase, Provider
 from demesh.metering.settlement import CLOSE_RETRY_NS, CLOSE_RETRY_NS_MAX
+from demesh.metering.term import EXPIRY_MARGIN_S
 from demesh.ports import SECOND, Actuate, Instant, Keep
 from demesh.wire.intents import Act, ChannelFact, Ended, Send, Submit
 from demesh.wire.kinds import Reject
@@ -26,6 +27,7 @@ class Talk:
         self.now: Instant = 0
         self.agreement = agreement(offer(**terms))
         self.clock = MeshClock(lambda now: EPOCH_S + now // SECOND, 0)
+        self.clock.decided(EPOCH_S)
         self.machine = Provider(self.agreement, self.clock, 0)
         self.register = 0
 

@@ -104,6 +104,7 @@ def test_a_second_channel_for_one_agreement_is_closed_unclaimed():
 def test_a_channel_somebody_else_opens_in_a_payer_s_name_is_not_served():
     core = metering(PROVIDER)
     core.start(agreement(), NOW)
+    core.decided(EPOCH_S)
     acts = core.channel(fact(payer=STRANGER), EPOCH_S, NOW)
     assert acts == [Submit(Close(CHANNEL, b""))]
     assert of_kind(core.channel(fact(channel=b"D" * 16), EPOCH_S, NOW), Actuate)
@@ -167,6 +168,7 @@ def test_an_entry_that_cannot_be_read_says_what_to_do():
 def test_people_see_who_sells_what_to_whom_and_what_came_of_it():
     core = Metering(PROVIDER, (), lambda now: EPOCH_S, NOW, {PAYER: "ada-meter"}.__getitem__)
     core.start(agreement(), NOW)
+    core.decided(EPOCH_S)
     opened = of_kind(core.channel(fact(), EPOCH_S, NOW), Observe)
     assert [line.text for line in opened] == ["delivers 2000 W to ada-meter"]
     assert opened[0].document == {

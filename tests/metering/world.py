@@ -84,6 +84,7 @@ class World:
         self.synced = False
         self.disputes = self.deaths = 0
         self.released = 0
+        self.cut: dict[bytes, Instant] = {}  # who hears nothing of the ledger, since when
 
     # -- daemons ---------------------------------------------------------------------------------
 
@@ -100,7 +101,7 @@ class World:
         side.written = dict(side.durable)
         kept = tuple((space, key, value) for (space, key), value in side.durable.items())
         try:
-            side.metering = Metering(who, kept, self.time_s, self.now)
+            side.metering = Metering(who, kept, lambda now: self.clock_s(who, now), self.now)
         finally:
             self.say(who, "boots")
         for channel in self.channels.values():
@@ -192,6 +193,10 @@ class World:
         """Mesh time."""
         return EPOCH_S + now // SECOND
 
+    def clock_s(self, who: bytes, now: Instant) -> int:
+        """Mesh time as a side reads it; an hour after its last block it stands still."""
+        return self.time_s(min(now, self.cut.get(who, now) + 3_600 * SECOND))
+
     def deliver(self, place: int, *, keep: bool = False) -> None:
         """Hand over the message at `place`; with `keep` another copy stays on its way."""
         sender, to, message = self.network[place] if keep else self.network.pop(place)
@@ -205,8 +210,10 @@ class World:
             self.turn(to, lambda m: m.receive_end(sender, message, now))
 
     def decide(self) -> None:
-        """A block with the oldest op."""
+        """A block with the oldest op, if it reached a voter."""
         signer, body = self.ops.pop(0)
+        if signer in self.cut:
+            return
         if isinstance(body, OpenChannel):
             self._open(signer, body)
         elif isinstance(body, Close):
@@ -218,8 +225,9 @@ class World:
         seed = encode(body) + bytes([len(self.channels)])
         id = hashlib.blake2b(seed, digest_size=16).digest()
         fact = ChannelFact(
-            id, body.agreement, payer, body.payee, body.escrow, 0, body.expiry_s, False, True
-        )
+            id, body.agreement, payer, body.payee, body.escrow, 0, body.expiry_s, False, True,
+            body.window_s,
+        )  # fmt: skip
         self.channels[id] = Channel(fact, body.expiry_s + body.window_s)
         self.say(b"ledger", f"opens for {body.escrow}")
         self._tell(fact)
@@ -234,7 +242,7 @@ class World:
         if signer == PROVIDER:
             self._settle(channel, claimed)
         elif not channel.fact.closing:
-            channel.closes_at_s = self.time_s(self.now) + 3600
+            channel.closes_at_s = self.time_s(self.now) + channel.fact.window_s
             channel.fact = replace(channel.fact, claimed=claimed, closing=True)
             self._tell(channel.fact)
 
@@ -246,7 +254,21 @@ class World:
 
     def _tell(self, fact: ChannelFact) -> None:
         for who in (PROVIDER, PAYER):
-            self.turn(who, lambda m: m.channel(fact, self.time_s(self.now), self.now))
+            if who not in self.cut:
+                self._decided(who)
+                self.turn(who, lambda m: m.channel(fact, self.time_s(self.now), self.now))
+
+    def _decided(self, who: bytes) -> None:
+        """A block becomes final, and a side hears of it unless it is cut off."""
+        metering = self.sides[who].metering
+        if metering is not None and who not in self.cut:
+            metering.decided(self.time_s(self.now))
+
+    def join(self, who: bytes) -> None:
+        """A side that was cut off hears of the ledger again."""
+        del self.cut[who]
+        for channel in self.channels.values():
+            self._tell(channel.fact)
 
     def pass_time(self, after: Instant, steps: tuple[int, int]) -> None:
         """Time passes: flows move so many units at each side, then meters and timers are read."""
@@ -255,6 +277,7 @@ class World:
             for flow, power_w in side.powers.items():
                 side.registers[flow] += units if power_w else 0
             flows = tuple(side.registers.items())
+            self._decided(who)
             self.turn(who, lambda m, f=flows: m.measured(Measurement(0, flows=f), self.now))
             self.turn(who, lambda m: m.tick(self.now))
         for channel in self.channels.values():

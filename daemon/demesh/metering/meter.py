@@ -24,16 +24,22 @@ UNIT_SECONDS_AT_1_W = 3600
 class MeshClock:
     """Mesh time as consensus reads it, never before a finalized block that told of a channel."""
 
-    __slots__ = ("_at", "_floor_s", "_read", "_time_s")
+    __slots__ = ("_at", "_floor_s", "_read", "_time_s", "final_s")
 
     def __init__(self, read: Callable[[Instant], int], now: Instant) -> None:
         self._read = read
         self._floor_s = 0
+        self.final_s: int | None = None  # of the last block final since the start
         self._at, self._time_s = now, read(now)
 
     def told(self, time_s: int) -> None:
-        """A block with this mesh time is final."""
+        """The ledger said something as of this mesh time."""
         self._floor_s = max(self._floor_s, time_s)
+
+    def decided(self, time_s: int) -> None:
+        """A block with this mesh time became final just now."""
+        self.told(time_s)
+        self.final_s = max(self.final_s or 0, time_s)
 
     def time_s(self, now: Instant) -> int:
         """Mesh time in seconds, rounded down."""

@@ -30,6 +30,7 @@ from demesh.metering.meter import QUANTA_PATIENCE, MeshClock, Meter
 from demesh.metering.register import Pages
 from demesh.metering.settlement import Settlement
 from demesh.metering.tariff import cost
+from demesh.metering.term import Term
 from demesh.ports import MILLISECOND, SECOND, Actuate, Instant, Keep
 from demesh.wire.intents import Act, Agreement, ChannelFact, Ended, Send
 from demesh.wire.kinds import Reject
@@ -41,10 +42,6 @@ SPACE = "metering.provider"
 # An open takes a decision or two. Shorter, and a slow leader costs a sale; longer, and a buyer that
 # vanished after its accept blocks the capacity.
 OPEN_WAIT_NS = 30 * SECOND
-
-# The last reading, its voucher and the Close want to be through before expiry. After it the channel
-# still waits its window of an hour, so this is comfort, not safety.
-EXPIRY_MARGIN_S = 60
 
 # A kept page is at most a second old and a quantum at least 1 ms long.
 PAGES_SKIPPED = 1_000
@@ -106,8 +103,9 @@ class Provider:
         self.rejected: Reject | None = None
         self.meter = Meter(agreement.power_w)
         self._clock = clock
+        self._term = Term(clock, now)
         self._quantum_ns = agreement.offer.quantum_ms * MILLISECOND
-        self._expiry_s = self._escrow = 0
+        self._escrow = 0
         self._pages = Pages()
         self._final: Reading | None = None
         self._heard = self._fresh = True
@@ -122,7 +120,8 @@ class Provider:
         self.phase = Phase.HELD if entry.phase is Phase.SERVING else entry.phase
         if self.phase is Phase.FINAL:
             self.phase = Phase.STOPPING
-        self.channel_id, self._expiry_s, self._escrow = entry.channel, entry.expiry_s, entry.escrow
+        self.channel_id, self._escrow = entry.channel, entry.escrow
+        self._term.expiry_s = entry.expiry_s
         self.meter = Meter(entry.agreement.power_w, entry.base, entry.last)
         page = entry.page + PAGES_SKIPPED if entry.page else 0
         self._pages = Pages(page, entry.begin, entry.previous)
@@ -153,6 +152,7 @@ class Provider:
         if not fact.open:
             return self._gone(fact, now)
         self.credit.claimed(fact.claimed)
+        self._term.told(fact)
         if self.phase is Phase.WAITING:
             return self._opened(fact, now)
         if self.phase is Phase.HELD and self._due is None:
@@ -224,7 +224,7 @@ class Provider:
             return None
         times = (
             self._due,
-            self._clock.reaches(self._expiry_s - EXPIRY_MARGIN_S),
+            self._term.ends(),
             self.credit.patience_ends(self._quantum_ns),
             self.meter.still_at(self._quantum_ns),
         )
@@ -252,16 +252,19 @@ class Provider:
         return min(cost(self.agreement.offer.tariff, units), self._escrow)
 
     def _opened(self, fact: ChannelFact, now: Instant) -> list[Act]:
-        self.channel_id, self._expiry_s, self._escrow = fact.channel, fact.expiry_s, fact.escrow
+        self.channel_id, self._escrow = fact.channel, fact.escrow
         fits = fact.escrow >= self.agreement.escrow and not fact.closing
-        if not fits or self._clock.time_s(now) + EXPIRY_MARGIN_S >= fact.expiry_s:
+        if not fits or self._term.over(now):
             return [*self._settle(now), Ended(self.agreement.id)]
         self._pages.begin = self.meter.units
         self._enter(Phase.SERVING)
-        self.meter.run(now)
         # BEGIN is durable before it is sent: another begin after a crash would be equivocation.
-        flow = Actuate(self.agreement.id, self.agreement.power_w)
-        return [*self._read(Why.BEGIN, now), self._keep(urgent=True), flow]
+        begun = [*self._read(Why.BEGIN, now), self._keep(urgent=True)]
+        if self._term.proven:
+            self.meter.run(now)
+            return [*begun, Actuate(self.agreement.id, self.agreement.power_w)]
+        self._enter(Phase.HELD)
+        return begun
 
     def _serve(self, now: Instant) -> list[Act]:
         assert self._due is not None
@@ -270,7 +273,8 @@ class Provider:
         acts: list[Act] = []
         if self.phase is Phase.HELD and self.owed(self.units) <= self.credit.claim:
             self.meter.step = 0  # one step larger than the lag must not hold a paid flow for ever
-        trusted = self._next_cost() <= self.credit.claim + self.agreement.offer.lag
+        limit = self.credit.claim + self.agreement.offer.lag
+        trusted = self._term.proven and self._next_cost() <= limit
         if trusted and self.phase is Phase.HELD:
             self._enter(Phase.SERVING)
             self.meter.run(now)
@@ -294,7 +298,7 @@ class Provider:
             return EndReason.DONE
         if cost(self.agreement.offer.tariff, ahead) > self._escrow:
             return EndReason.ESCROW
-        if self._clock.time_s(now) + EXPIRY_MARGIN_S >= self._expiry_s:
+        if self._term.over(now):
             return EndReason.EXPIRY
         unpaid_at = self.credit.patience_ends(self._quantum_ns)
         if unpaid_at is not None and now >= unpaid_at:
@@ -381,7 +385,7 @@ class Provider:
             agreement=self.agreement,
             phase=self.phase,
             channel=self.channel_id,
-            expiry_s=self._expiry_s,
+            expiry_s=self._term.expiry_s,
             escrow=self._escrow,
             base=self.meter.base,
             last=self.meter.last,

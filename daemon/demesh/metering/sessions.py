@@ -169,6 +169,10 @@ class Metering:
         self._strays[fact.channel] = stray
         return stray.tick(b"", now)
 
+    def decided(self, time_s: int) -> None:
+        """A block of this mesh time became final; told before `channel` for what it changed."""
+        self._clock.decided(time_s)
+
     def measured(self, measurement: Measurement, now: Instant) -> list[Act]:
         """A sample of the own meters."""
         registers = dict(measurement.flows)

@@ -71,6 +71,7 @@ class ChannelFact:
     expiry_s: int
     closing: bool
     open: bool
+    window_s: int = 3_600  # from its end to its settlement; the least there is
 
 
 Act = Send | Submit | Agreed | Ended | Keep | Actuate | Observe
