@@ -10,6 +10,7 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from demesh.cli.members import Mesh, load_owner_keys, public_key, quorum, read_mesh
+from demesh.cli.results import SENTENCES
 from demesh.cli.run import read_certificate
 from demesh.cli.submit import Submission
 from demesh.errors import ConfigError, RefusedError
@@ -20,6 +21,11 @@ from demesh.wire import identity
 from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import VOTERS_MAX, WEIGHT_MAX
 from demesh.wire.opbodies import SetMember
+
+UNDECIDED = (
+    "the change may still be made: look with demesh member list, and give the same command again "
+    "if it was not"
+)
 
 
 def change(arguments: argparse.Namespace) -> int:
@@ -37,7 +43,7 @@ def submit(path: Path, mesh: Mesh, body: SetMember) -> list[str]:
     submission = Submission(path, mesh, body)
     _check(submission.foreseen(), mesh, body)
     submission.check_running()
-    result, after = submission.carry()
+    result, after = submission.carry(UNDECIDED)
     _check(result, mesh, body)
     return _outcome(mesh, after, body)
 
@@ -152,7 +158,7 @@ def _refusal(result: Result, mesh: Mesh, body: SetMember) -> str:
         case Result.QUOTA:
             return f"{mesh.config.device.name} has too many ops remembered; try again later"
         case _:
-            return f"the ledger of {street} refuses the change: {result.name}"
+            return f"the ledger of {street} refuses the change: {SENTENCES[result]}"
 
 
 def _outcome(before: Mesh, after: Mesh, body: SetMember) -> list[str]:

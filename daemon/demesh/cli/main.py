@@ -10,6 +10,11 @@ from importlib.metadata import entry_points
 from demesh import __version__
 from demesh.errors import ConfigError, DemeshError
 
+OWN = (
+    *("run", "ledger", "member", "account", "transfer"),
+    *("tariff", "broker", "doctor", "version"),
+)
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
@@ -47,15 +52,24 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_version(subparsers)
     meant = next((word for word in words if not word.startswith("-")), "")
     if meant != "version":
-        from demesh.cli import broker, doctor, ledger, member, run, tariff  # noqa: PLC0415
+        from demesh.cli import (  # noqa: PLC0415
+            account,
+            broker,
+            doctor,
+            ledger,
+            member,
+            run,
+            tariff,
+        )
 
         run.add_command(subparsers)
         ledger.add_command(subparsers)
         member.add_command(subparsers)
+        account.add_command(subparsers)
         broker.add_command(subparsers)
         doctor.add_command(subparsers)
         tariff.add_command(subparsers)
-    if meant not in ("run", "ledger", "member", "broker", "doctor", "tariff", "version"):
+    if meant not in OWN:
         _add_others(subparsers, meant)
     return parser
 

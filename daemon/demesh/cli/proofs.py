@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from demesh import light
+from demesh.cli.names import COMMONS, account_of
 from demesh.cli.run import read_genesis
 from demesh.errors import ProofError, StorageError
 from demesh.ledger import state
@@ -23,9 +24,6 @@ from demesh.wire.statements import Header
 
 # An epoch of 8 voters takes 1.5 kB of it, one of 128 voters 16 kB: room for 4,000 epochs of those.
 PROOF_BYTES_MAX = 64 * 1024 * 1024
-
-COMMONS = "commons"
-"""The name of the commons' account, unless a member or an owner is called so."""
 
 # -- prove ----------------------------------------------------------------------------------------
 
@@ -94,17 +92,11 @@ def _wanted(ledger: Ledger, commons: bytes, arguments: argparse.Namespace) -> tu
             ), f"channel {arguments.channel}"
         except ValueError as error:
             raise ProofError(f"--channel {error}") from None
-    names = {COMMONS: commons}
-    names |= {owner.name: id for id, owner in ledger.owners()}
-    names |= {member.certificate.name: id for id, member in ledger.members()}
-    account = names.get(arguments.account)
+    account = account_of(ledger, commons, arguments.account)
     if account is None:
-        try:
-            account = identity.parse(arguments.account)
-        except ValueError:
-            raise ProofError(
-                f"--account {arguments.account}: no device or owner is called so, and it is no id"
-            ) from None
+        raise ProofError(
+            f"--account {arguments.account}: no device or owner is called so, and it is no id"
+        )
     return state.ACCOUNTS + account, f"account {arguments.account}"
 
 
@@ -146,7 +138,7 @@ def _lines(proved: light.Proved, body: GenesisBody) -> list[str]:
     return [
         f"The proof holds for {body.name}, mesh {identity.mesh_id(body).hex()[:16]}.",
         *_record_lines(proved, names),
-        f"as of    block {proved.height} in epoch {proved.epoch}, {_date(proved.time_s)}",
+        f"as of    block {proved.height} in epoch {proved.epoch}, {date_text(proved.time_s)}",
         f"signed   by {len(proved.signed)} of {len(voters)} voters, weight {weight} of {total}: "
         f"{signed}",
         "Later blocks may say otherwise.",
@@ -179,7 +171,7 @@ def _channel_lines(id: bytes, channel: state.Channel, names: dict[bytes, str]) -
         f"payer    {_called(channel.payer, names)}",
         f"payee    {_called(channel.payee, names)}",
         f"escrow   {credits_text(channel.escrow)} credits, {credits_text(channel.claimed)} claimed",
-        f"settles  by {_date(channel.settles_s)}",
+        f"settles  by {date_text(channel.settles_s)}",
     ]
 
 
@@ -207,7 +199,7 @@ def _called(id: bytes, names: dict[bytes, str]) -> str:
     return f"{names[id]} ({identity.text(id)})" if id in names else identity.text(id)
 
 
-def _date(time_s: int) -> str:
+def date_text(time_s: int) -> str:
     """Mesh time as a date; the bare number for one that no calendar has."""
     try:
         return f"mesh time {datetime.fromtimestamp(time_s, UTC):%Y-%m-%d %H:%M:%S} UTC"

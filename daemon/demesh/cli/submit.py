@@ -1,4 +1,4 @@
-"""An op of a device's owner on its way into the ledger: published in the device's name, awaited.
+"""An op on its way into the ledger: published by a device, signed by it or by an owner, awaited.
 
 The device's own daemon hears it too, passes nothing on and shows in its ledger what became of it.
 """
@@ -14,6 +14,8 @@ from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
+from nacl.signing import SigningKey
+
 from demesh.cli.links import links
 from demesh.cli.members import Mesh, read_mesh
 from demesh.errors import TemporaryError
@@ -26,7 +28,7 @@ from demesh.transport.once import publish_once
 from demesh.wire import identity
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind
-from demesh.wire.opbodies import Op, OpType, SetMember
+from demesh.wire.opbodies import OP_BODIES, Op, OpBody
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 
@@ -41,20 +43,25 @@ AGAIN_S = 5.0
 
 
 class Submission:
-    """One op, signed by the device of a configuration."""
+    """One op that the device of a configuration publishes."""
 
-    def __init__(self, path: Path, mesh: Mesh, body: SetMember) -> None:
-        """Sign it; raises KeyFileError."""
+    def __init__(
+        self, path: Path, mesh: Mesh, body: OpBody, owner_key: SigningKey | None = None
+    ) -> None:
+        """Sign it, with the device's key unless an owner's is given; raises KeyFileError."""
         self._path, self._mesh = path, mesh
-        key = load_key(mesh.folder / mesh.config.device.key)
+        device_key = load_key(mesh.folder / mesh.config.device.key)
+        key = owner_key or device_key
         signer = identity.device_id(bytes(key.verify_key))
         valid_until_s = mesh.ledger.time_s + VALID_S
-        payload = encode(Op(OpType.MEMBER, os.urandom(8), valid_until_s, encode(body)))
+        (type,) = (type for type, cls in OP_BODIES.items() if isinstance(body, cls))
+        payload = encode(Op(type, os.urandom(8), valid_until_s, encode(body)))
         id = hashlib.blake2b(signer + payload, digest_size=32).digest()
         self.op = SignedOp(id, signer, valid_until_s, body)
         binding = identity.binding_of(mesh.id, mesh.body)
         frame = seal_statement(Kind.OP, binding, signer, payload, identity.signer(key))
-        self._publish = Publish(Topics(mesh.id, signer).mine("op"), frame)
+        self._device = identity.device_id(bytes(device_key.verify_key))
+        self._publish = Publish(Topics(mesh.id, self._device).mine("op"), frame)
 
     def foreseen(self) -> Result:
         """What the ledger would say to it now."""
@@ -81,14 +88,17 @@ class Submission:
                 f"start it (demesh run --config {self._path}) or give another --config"
             )
 
-    def carry(self) -> tuple[Result, Mesh]:
-        """Publish it until the ledger has an answer; raises DemeshError."""
-        with asyncio.Runner(loop_factory=NamesLoop) as runner:
-            return runner.run(self._carry())
+    def carry(self, undecided: str) -> tuple[Result, Mesh]:
+        """Publish it until the ledger has an answer; raises DemeshError.
 
-    async def _carry(self) -> tuple[Result, Mesh]:
+        `undecided` tells the person what may become of it if there is none in time.
+        """
+        with asyncio.Runner(loop_factory=NamesLoop) as runner:
+            return runner.run(self._carry(undecided))
+
+    async def _carry(self, undecided: str) -> tuple[Result, Mesh]:
         config = self._mesh.config
-        client_id = f"{identity.text(self.op.signer)}-{os.urandom(6).hex()}"
+        client_id = f"{identity.text(self._device)}-{os.urandom(6).hex()}"
         ways = deque(
             replace(link, lasting=False) for link in links(self._mesh.folder, config, client_id)
         )
@@ -106,6 +116,5 @@ class Submission:
                 await publish_once(ways, self._publish)
         raise TemporaryError(
             f"not decided within {PATIENCE_S:.0f} s: too few voters may be up, or this device may "
-            "be cut off; the change may still be made: look with demesh member list, and give the "
-            "same command again if it was not"
+            f"be cut off; {undecided}"
         )
