@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from demesh.ledger.channels import OpenVoucher
-from demesh.ledger.events import Claimed, Closing, Enrolled, Event, Opened, Settled, Transferred
+from demesh.ledger.events import ChannelEvent, Enrolled, Event, Settled, Transferred
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.rules import RULES
@@ -26,7 +26,7 @@ from demesh.pool import OpPool, Pending
 from demesh.wire.intents import ChannelFact
 from demesh.wire.kinds import Kind, Reject
 from demesh.wire.opbodies import OP_BODIES, Op, OpBody
-from demesh.wire.readings import Voucher
+from demesh.wire.readings import Cap, Voucher
 from demesh.wire.schema import Malformed, decode
 from demesh.wire.statements import BLOCK_OPS_BYTES_MAX, OPS_PER_BLOCK_MAX
 from demesh.wire.validate import Validator
@@ -110,16 +110,17 @@ class Application:
         return signed
 
     def _vouchers_on(self, parent: Ledger) -> OpenVoucher:
-        """Opens voucher frames as every node does, whatever else it executed (R-LED-30)."""
+        """Opens vouchers and caps as every node does, whatever else it executed (R-LED-30)."""
 
-        def open_voucher(frame: bytes) -> tuple[bytes, Voucher] | None:
+        def open_voucher(frame: bytes) -> tuple[bytes, Voucher | Cap] | None:
             view = self._validator.check(frame)
-            if isinstance(view, Reject) or view.kind is not Kind.VOUCHER:
+            if isinstance(view, Reject) or view.kind not in (Kind.VOUCHER, Kind.CAP):
                 return None
             if not parent.signs(view.sender):
                 return None
+            cls: type[Voucher | Cap] = Voucher if view.kind is Kind.VOUCHER else Cap
             try:
-                return view.sender, decode(Voucher, view.payload, tails=self.rules.grown)
+                return view.sender, decode(cls, view.payload, tails=self.rules.grown)
             except Malformed:
                 return None
 
@@ -245,7 +246,7 @@ def _fact(id: bytes, channel: Channel) -> ChannelFact:
     )
 
 
-def _gone(event: Opened | Claimed | Closing | Settled) -> ChannelFact:
+def _gone(event: ChannelEvent) -> ChannelFact:
     """A channel that the block settled, whatever else it did with it."""
     return ChannelFact(
         channel=event.channel,
@@ -253,7 +254,7 @@ def _gone(event: Opened | Claimed | Closing | Settled) -> ChannelFact:
         payer=event.payer,
         payee=event.payee,
         escrow=0,
-        claimed=event.paid if isinstance(event, Settled) else 0,
+        claimed=event.earlier + event.paid if isinstance(event, Settled) else 0,
         expiry_s=0,
         closing=True,
         open=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import blake2b
 
 from nacl.signing import SigningKey
@@ -15,8 +16,19 @@ from demesh.wire.identity import approve_member, certify_device, device_id, mesh
 from demesh.wire.kinds import Kind, Reject
 from demesh.wire.messages import GenesisAccount, GenesisBody, GenesisDevice
 from demesh.wire.offers import Split
-from demesh.wire.opbodies import Claim, Close, OpBody, OpenChannel, SetMember, Transfer
-from demesh.wire.readings import Voucher
+from demesh.wire.opbodies import (
+    CapLane,
+    Claim,
+    Close,
+    Extend,
+    OpBody,
+    OpenChannel,
+    SetMember,
+    Settle,
+    TopUp,
+    Transfer,
+)
+from demesh.wire.readings import Cap, Voucher
 from demesh.wire.schema import Malformed, decode, encode
 from demesh.wire.validate import Validator
 
@@ -63,7 +75,7 @@ FOUNDING = (("roof", "ann", 2), ("attic", "ben", 1), ("cellar", "cem", 0), ("yar
 """The founding devices, their owners and weights."""
 
 
-def genesis_body(floor: int = FLOOR, commons_ppm: int = COMMONS_PPM) -> GenesisBody:
+def genesis_body(floor: int = FLOOR, commons_ppm: int = COMMONS_PPM, rules: int = 1) -> GenesisBody:
     """Three owners with four devices; four accounts with credit and a commons without."""
     accounts = [GenesisAccount(id, id, AccountKind.OWNER, floor) for id in (ANN, BEN, CEM, DORA)]
     return GenesisBody(
@@ -71,7 +83,7 @@ def genesis_body(floor: int = FLOOR, commons_ppm: int = COMMONS_PPM) -> GenesisB
         generation=1,
         nonce=b"nonce...",
         time_s=START_S,
-        rules_version=1,
+        rules_version=rules,
         owners=tuple(bytes(KEYS[owner].verify_key) for owner in OWNERS),
         owner_names=OWNERS,
         devices=_FOUNDING_DEVICES,
@@ -85,8 +97,15 @@ _FOUNDING_DEVICES = tuple(
     GenesisDevice(certificate(name, owner), weight) for name, owner, weight in FOUNDING
 )
 
-MESH = Binding(mesh_id(genesis_body()), genesis_body().generation)
-"""What approvals are bound to."""
+
+@cache
+def mesh(rules: int) -> Binding:
+    """What approvals are bound to in the street of these rules."""
+    body = genesis_body(rules=rules)
+    return Binding(mesh_id(body), body.generation)
+
+
+MESH = mesh(1)
 
 
 def new_validator() -> Validator:
@@ -100,23 +119,31 @@ def new_validator() -> Validator:
 _VALIDATOR = new_validator()
 
 
-def open_voucher(frame: bytes) -> tuple[bytes, Voucher] | None:
+def open_voucher(frame: bytes) -> tuple[bytes, Voucher | Cap] | None:
     """The port of `Ledger.apply` as a node implements it: checks envelope, kind and signature."""
     view = _VALIDATOR.check(frame)
-    if isinstance(view, Reject) or view.kind != Kind.VOUCHER:
+    if isinstance(view, Reject) or view.kind not in (Kind.VOUCHER, Kind.CAP):
         return None
     try:
-        return view.sender, decode(Voucher, view.payload)
+        return view.sender, decode(Voucher if view.kind is Kind.VOUCHER else Cap, view.payload)
     except Malformed:
         return None
 
 
 def voucher_frame(payer: bytes, channel: bytes, cum: int, lane: int = 0) -> bytes:
     """A voucher signed by `payer`."""
-    name = next(name for name, id in IDS.items() if id == payer)
-    payload = encode(Voucher(channel, lane, cum))
+    return _statement(Kind.VOUCHER, payer, encode(Voucher(channel, lane, cum)))
+
+
+def cap_frame(payee: bytes, channel: bytes, cap: int, lane: int = 0) -> bytes:
+    """A cap signed by `payee`."""
+    return _statement(Kind.CAP, payee, encode(Cap(channel, lane, cap)))
+
+
+def _statement(kind: Kind, signer: bytes, payload: bytes) -> bytes:
+    name = next(name for name, id in IDS.items() if id == signer)
     return seal_statement(
-        Kind.VOUCHER, BINDING, payer, payload, lambda message: KEYS[name].sign(message).signature
+        kind, BINDING, signer, payload, lambda message: KEYS[name].sign(message).signature
     )
 
 
@@ -162,24 +189,41 @@ def closing(signer: bytes, channel: bytes, frame: bytes = b"", **options: int) -
     return signed(signer, Close(channel, frame), **options)
 
 
+def capping(submitter: bytes, frame: bytes, **options: int) -> SignedOp:
+    return signed(submitter, CapLane(frame), **options)
+
+
+def settling(signer: bytes, channel: bytes, frame: bytes = b"", **options: int) -> SignedOp:
+    return signed(signer, Settle(channel, frame), **options)
+
+
+def topping_up(signer: bytes, channel: bytes, amount: int, **options: int) -> SignedOp:
+    return signed(signer, TopUp(channel, amount), **options)
+
+
+def extending(signer: bytes, channel: bytes, expiry_s: int, **options: int) -> SignedOp:
+    return signed(signer, Extend(channel, expiry_s), **options)
+
+
 def enrolling(
     held: DeviceCertificate,
     weight: int = 1,
     serial: int = 1,
     approvers: tuple[str, ...] = ("ann", "ben"),
     submitter: bytes = ANN,
+    binding: Binding = MESH,
     **options: int,
 ) -> SignedOp:
     """A MEMBER op with the approvals of these owners."""
-    approvals = [approve_member(KEYS[one], MESH, held, weight, serial) for one in approvers]
+    approvals = [approve_member(KEYS[one], binding, held, weight, serial) for one in approvers]
     return signed(submitter, SetMember(held, weight, serial, tuple(approvals)), **options)
 
 
 class Book:
     """A ledger that goes on block by block, for tests that read as a story."""
 
-    def __init__(self, ledger: Ledger | None = None) -> None:
-        self.ledger = Ledger.genesis(genesis_body()) if ledger is None else ledger
+    def __init__(self, ledger: Ledger | None = None, rules: int = 1) -> None:
+        self.ledger = ledger or Ledger.genesis(genesis_body(rules=rules))
         self.time_s = START_S
         self.events: tuple[object, ...] = ()
         self.closing = False

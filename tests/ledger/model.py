@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
@@ -16,27 +16,57 @@ from demesh.ledger.state import Result
 from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import check_approval, check_certificate
 from demesh.wire.keys import device_id
-from demesh.wire.opbodies import Claim, Close, OpenChannel, SetMember, Transfer
-from ledger.book import COMMONS, COMMONS_PPM, MESH, START_S, genesis_body, open_voucher
+from demesh.wire.opbodies import (
+    CapLane,
+    Claim,
+    Close,
+    Extend,
+    OpenChannel,
+    SetMember,
+    Settle,
+    TopUp,
+    Transfer,
+)
+from demesh.wire.readings import Cap, Voucher
+from ledger.book import COMMONS, COMMONS_PPM, START_S, genesis_body, mesh, open_voucher
 
 DAY_S = 24 * 60 * 60
 
 
 @dataclass
 class Tab:
-    """A channel of the model: every valid voucher ever shown for it, in a list."""
+    """A channel of the model: every valid voucher and cap ever shown for it, in lists."""
 
     terms: OpenChannel
     payer: bytes
+    escrow: int
+    expiry_s: int
     shown: list[tuple[int, int]] = field(default_factory=list)
+    caps: list[tuple[int, int]] = field(default_factory=list)
+    fixed: dict[int, int] = field(default_factory=dict)  # of each lane, what was settled
+    given: dict[str, int] = field(default_factory=dict)  # by SETTLE, for what
+    due_when_settled: int = 0
     ends_s: int = 0
     closing: bool = False
 
+    def worth(self) -> dict[int, int]:
+        """What each lane is good for."""
+        found: dict[int, int] = {}
+        for lane in sorted({lane for lane, _ in self.shown}):
+            most = max(cum for one, cum in self.shown if one == lane)
+            caps = [max(cap, fixed) for one, cap, fixed in self._caps() if one == lane]
+            found[lane] = min([most, *caps])
+        return found
+
+    def _caps(self) -> list[tuple[int, int, int]]:
+        return [(lane, cap, self.fixed.get(lane, 0)) for lane, cap in self.caps]
+
     def due(self) -> int:
-        best: dict[int, int] = {}
-        for lane, cum in self.shown:
-            best[lane] = max(cum, best.get(lane, 0))
-        return min(self.terms.escrow, sum(best.values()))
+        return min(self.escrow, sum(self.worth().values()))
+
+    def live(self, who: bytes, time_s: int) -> bool:
+        """May this be the payer, giving it more?"""
+        return who == self.payer and not self.closing and time_s < self.expiry_s
 
 
 @dataclass
@@ -58,8 +88,9 @@ class Card:
 class Model:
     """The money and the members of a street, told as simply as possible."""
 
-    def __init__(self) -> None:
-        body = genesis_body()
+    def __init__(self, rules: int = 1) -> None:
+        body = genesis_body(rules=rules)
+        self.binding = mesh(rules)
         self.owners = {device_id(key): key for key in body.owners}
         self.owner_names = body.owner_names
         self.cards = {
@@ -127,6 +158,28 @@ class Model:
             case Claim(frame):
                 opened = open_voucher(frame)
                 return opened is not None and self._show(*opened) == "raised"
+            case CapLane(frame):
+                opened = open_voucher(frame)
+                return opened is not None and self._cap(*opened)
+            case TopUp(id, amount):
+                tab = self.tabs.get(id)
+                sound = tab is not None and tab.live(op.signer, self.time_s)
+                if not sound or not self._can_spend(op.signer, amount):
+                    return False
+                self.money[op.signer] -= amount
+                tab.escrow += amount
+                return True
+            case Extend(id, expiry_s):
+                tab = self.tabs.get(id)
+                if tab is None or not tab.live(op.signer, self.time_s):
+                    return False
+                if not tab.expiry_s < expiry_s <= self.time_s + 32 * DAY_S:
+                    return False
+                tab.ends_s += expiry_s - tab.expiry_s
+                tab.expiry_s = expiry_s
+                return True
+            case Settle():
+                return self._settle(op.signer, op.body)
             case Close():
                 return self._close(op.signer, op.body)
             case SetMember():
@@ -157,13 +210,66 @@ class Model:
         )
         if sound:
             self.money[op.signer] -= terms.escrow
-            tab = Tab(terms, op.signer, ends_s=terms.expiry_s + terms.window_s)
+            tab = Tab(terms, op.signer, terms.escrow, terms.expiry_s)
+            tab.ends_s = terms.expiry_s + terms.window_s
             self.tabs[op.id[:16]] = tab
         return sound
 
+    def _cap(self, payee: bytes, cap: object) -> bool:
+        tab = self.tabs.get(cap.channel)
+        if not isinstance(cap, Cap) or tab is None or tab.terms.payee != payee or cap.lane >= 64:
+            return False
+        fixed = tab.fixed.get(cap.lane, 0)
+        known = [max(one, fixed) for lane, one in tab.caps if lane == cap.lane]
+        if known and min(known) <= max(cap.cap, fixed):
+            return False
+        tab.caps.append((cap.lane, cap.cap))
+        return True
+
+    def _settle(self, who: bytes, body: Settle) -> bool:
+        tab = self.tabs.get(body.channel)
+        if tab is None or who != tab.terms.payee:
+            return False
+        if body.voucher:
+            opened = open_voucher(body.voucher)
+            before = list(tab.shown)
+            if opened is None or opened[1].channel != body.channel:
+                return False
+            if self._show(*opened) == "wrong":
+                return False
+        had, worth = tab.due_when_settled, tab.worth()
+        if tab.due() == had:
+            if body.voucher:
+                tab.shown = before
+            return False
+        tab.fixed, tab.due_when_settled = worth, tab.due()
+        parts = self._parts(tab, tab.due())
+        rest = 1_000_000 - COMMONS_PPM - sum(split.ppm for split in tab.terms.splits)
+        parts.append((tab.terms.payee, ceil(Fraction(tab.due() * rest, 1_000_000)), "payee"))
+        self._give(tab, parts)
+        return True
+
+    def _parts(self, tab: Tab, paid: int) -> list[tuple[bytes, int, str]]:
+        parts = [(COMMONS, COMMONS_PPM, "fee")]
+        parts += [(s.account, s.ppm, f"split {s.account.hex()}") for s in tab.terms.splits]
+        return [(who, floor(Fraction(paid * ppm, 1_000_000)), what) for who, ppm, what in parts]
+
+    def _give(self, tab: Tab, parts: list[tuple[bytes, int, str]]) -> None:
+        """Everybody gets what is missing to its part."""
+        for who, part, what in parts:
+            more = part - tab.given.get(what, 0)
+            assert more >= 0, "somebody would have to give money back"
+            self.money[who] += more
+            tab.given[what] = part
+
     def _show(self, payer: bytes, voucher: object) -> str:
         tab = self.tabs.get(voucher.channel)
-        if tab is None or tab.payer != payer or voucher.lane >= 64:
+        if (
+            not isinstance(voucher, Voucher)
+            or tab is None
+            or tab.payer != payer
+            or voucher.lane >= 64
+        ):
             return "wrong"
         known = [cum for lane, cum in tab.shown if lane == voucher.lane]
         tab.shown.append((voucher.lane, voucher.cum))
@@ -173,7 +279,7 @@ class Model:
         tab = self.tabs.get(body.channel)
         if tab is None or who not in (tab.payer, tab.terms.payee):
             return False
-        if who == tab.payer and (tab.closing or self.time_s >= tab.terms.expiry_s):
+        if who == tab.payer and (tab.closing or self.time_s >= tab.expiry_s):
             return False
         if body.voucher:
             opened = open_voucher(body.voucher)
@@ -215,7 +321,12 @@ class Model:
             and all(
                 approval.owner in self.owners
                 and check_approval(
-                    approval, self.owners[approval.owner], MESH, held, body.weight, body.serial
+                    approval,
+                    self.owners[approval.owner],
+                    self.binding,
+                    held,
+                    body.weight,
+                    body.serial,
                 )
                 for approval in body.approvals
             )
@@ -241,22 +352,18 @@ class Model:
     def _pay_out(self, id: bytes) -> None:
         tab = self.tabs.pop(id)
         paid = tab.due()
-        parts = [(COMMONS, COMMONS_PPM), *((s.account, s.ppm) for s in tab.terms.splits)]
-        rest = paid
-        for account, ppm in parts:
-            part = floor(Fraction(paid * ppm, 1_000_000))
-            self.money[account] += part
-            rest -= part
-        self.money[tab.terms.payee] += rest
-        self.money[tab.payer] += tab.terms.escrow - paid
+        parts = self._parts(tab, paid)
+        rest = paid - sum(part for _, part, _ in parts)
+        self._give(tab, [*parts, (tab.terms.payee, rest, "payee")])
+        self.money[tab.payer] += tab.escrow - paid
 
 
 class Pair:
     """A ledger and its model, led through the same blocks; every disagreement is an assertion."""
 
-    def __init__(self) -> None:
-        self.model = Model()
-        self.ledger = Ledger.genesis(genesis_body())
+    def __init__(self, rules: int = 1) -> None:
+        self.model = Model(rules)
+        self.ledger = Ledger.genesis(genesis_body(rules=rules))
         self.stored = dict(self.ledger.records())
         self.time_s = START_S
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from demesh.ledger import channels, draft, ledger, membership, ops, state
+from demesh.ledger import channels, draft, ledger, membership, ops, payout, state
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Cause
 from demesh.ledger.state import Channel, Result
@@ -19,27 +19,29 @@ from ledger.model import Pair
 BLOCKS = 120
 
 
-def walk(seed: int) -> None:
+def walk(seed: int, rules: int = 1) -> None:
     """A history of `BLOCKS` blocks on a ledger and its model."""
-    pair = Pair()
-    for drawn, after_s in history(seed, BLOCKS):
+    pair = Pair(rules)
+    for drawn, after_s in history(seed, BLOCKS, rules):
         pair.block(drawn, after_s)
 
 
+@pytest.mark.parametrize("rules", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_seeded_history_agrees_with_the_model(seed):
-    walk(seed)
+def test_a_seeded_history_agrees_with_the_model(seed, rules):
+    walk(seed, rules)
 
 
 def test_the_histories_reach_every_kind_of_fact_and_most_refusals():
     seen: Counter[object] = Counter()
     for seed in range(4):
-        book = Book()
-        for drawn, after_s in history(seed, BLOCKS):
+        book = Book(rules=3)
+        for drawn, after_s in history(seed, BLOCKS, 3):
             seen.update(book.block(*drawn, after_s=after_s))
             seen.update(type(event).__name__ for event in book.events)
             seen.update(getattr(event, "why", None) for event in book.events)
     facts = ["Transferred", "Opened", "Claimed", "Closing", "Settled", "Enrolled", *Cause]
+    facts += ["Capped", "Extended", "Paid"]
     codes = [
         Result.OK,
         Result.EXPIRED,
@@ -54,6 +56,7 @@ def test_the_histories_reach_every_kind_of_fact_and_most_refusals():
         Result.KEY,
         Result.MAJORITY,
         Result.APPROVAL,
+        Result.CAP,
     ]
     assert [one for one in (*facts, *codes) if seen[one] < 3] == []
 
@@ -62,7 +65,7 @@ def test_the_histories_reach_every_kind_of_fact_and_most_refusals():
 
 
 def shares_round_up(patch):
-    patch.setattr(channels, "share", lambda paid, ppm: -(-paid * ppm // 1_000_000))
+    patch.setattr(payout, "share", lambda paid, ppm: -(-paid * ppm // 1_000_000))
 
 
 def fee_on_the_escrow_instead_of_the_payout(patch):
@@ -71,7 +74,8 @@ def fee_on_the_escrow_instead_of_the_payout(patch):
         draft.put_channel(id, replace(channel, lanes=(state.Lane(0, channel.escrow),)))
         return original(draft, id, why)
 
-    original = channels.settle
+    original = payout.settle
+    patch.setattr(payout, "settle", settle)
     patch.setattr(channels, "settle", settle)
 
 
@@ -105,7 +109,7 @@ def only_the_greatest_lane_counts(patch):
 
 
 def the_last_claim_counts_instead_of_the_greatest(patch):
-    patch.setattr(Channel, "paid_on", lambda self, lane: 0)
+    patch.setattr(Channel, "lane", lambda self, number: state.Lane(number, 0))
 
 
 def nothing_settles_by_itself(patch):
@@ -117,7 +121,7 @@ def channels_settle_before_the_claims_of_their_block(patch):
 
     def settle_first(trie, time_s):
         draft = original(trie, time_s)
-        channels.settle_due(draft, 256)
+        payout.settle_due(draft, 256)
         return draft
 
     patch.setattr(ledger, "Draft", settle_first)
@@ -254,6 +258,92 @@ def observers_vote(patch):
     patch.setattr(Draft, "voters", voters)
 
 
+def caps_are_ignored(patch):
+    patch.setattr(state.Lane, "value", property(lambda self: self.cum))
+
+
+def a_cap_takes_back_what_was_settled(patch):
+    original = channels.replace
+
+    def forgetful(record, **changes):
+        return original(record, **{k: v for k, v in changes.items() if k != "settled"})
+
+    patch.setattr(payout, "replace", forgetful)
+
+
+def fees_are_taken_of_each_payment(patch):
+    original = payout._so_far
+
+    def so_far(channel, fee_ppm, total):
+        if total <= channel.paid:
+            return original(channel, fee_ppm, total)
+        before = original(channel, fee_ppm, channel.paid)
+        return tuple(
+            early + late
+            for early, late in zip(
+                before, original(channel, fee_ppm, total - channel.paid), strict=True
+            )
+        )
+
+    patch.setattr(payout, "_so_far", so_far)
+
+
+def a_settle_forgets_what_it_paid(patch):
+    original = payout.replace
+
+    def forgetful(record, **changes):
+        return original(record, **{k: v for k, v in changes.items() if k != "paid"})
+
+    patch.setattr(payout, "replace", forgetful)
+
+
+def top_ups_cost_nothing(patch):
+    def top_up(draft, signer, body):
+        answer = original(draft, signer, body)
+        if not isinstance(answer, Result):
+            draft.post(signer, body.amount)
+        return answer
+
+    original = channels.top_up
+    patch.setattr(ops, "top_up", top_up)
+
+
+def anyone_caps(patch):
+    def cap_lane(draft, body, open_cap):
+        def opened(frame):
+            cap = open_cap(frame)[1]
+            held = draft.channel(cap.channel)
+            return (b"" if held is None else held.payee), cap
+
+        return original(draft, body, opened)
+
+    original = channels.cap_lane
+    patch.setattr(ops, "cap_lane", cap_lane)
+
+
+def an_extension_leaves_the_order_of_settlement(patch):
+    original = Draft.put_channel
+
+    def put(self, id, channel):
+        before = self.channel(id)
+        if before is None or before.expiry_s == channel.expiry_s:
+            original(self, id, channel)
+        else:
+            self._put(b"c" + id, channel)
+
+    patch.setattr(Draft, "put_channel", put)
+
+
+MUTANTS_3 = [
+    caps_are_ignored,
+    a_cap_takes_back_what_was_settled,
+    fees_are_taken_of_each_payment,
+    a_settle_forgets_what_it_paid,
+    top_ups_cost_nothing,
+    anyone_caps,
+    an_extension_leaves_the_order_of_settlement,
+]
+
 MUTANTS = [
     shares_round_up,
     fee_on_the_escrow_instead_of_the_payout,
@@ -290,3 +380,11 @@ def test_a_broken_ledger_is_caught(mutant, monkeypatch):
     with pytest.raises((AssertionError, KeyError, ValueError)):
         for seed in range(4):
             walk(seed)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS_3, ids=lambda mutant: mutant.__name__)
+def test_a_ledger_that_is_broken_in_what_rules_3_brought_is_caught(mutant, monkeypatch):
+    mutant(monkeypatch)
+    with pytest.raises((AssertionError, KeyError, ValueError)):
+        for seed in range(4):
+            walk(seed, 3)

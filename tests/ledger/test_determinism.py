@@ -13,18 +13,26 @@ from ledger.history import digest
 
 # Pins state root, results and events of a history: if it changes, the ledger's version must too,
 # for old and new daemons would disagree about every block.
-PINNED = (
-    "fd4a5f42ab7ceb5ee6ce692b4114a807eee3492a771b7de8a8a12d60f80e3d78 "
-    "8cbed84d94d7ecf91ee467f367fc7a40"
-)
+PINNED = {
+    1: (
+        "fd4a5f42ab7ceb5ee6ce692b4114a807eee3492a771b7de8a8a12d60f80e3d78 "
+        "8cbed84d94d7ecf91ee467f367fc7a40"
+    ),
+    3: (
+        "6d2c45729ceedcacbf2955304904c3690dce74a91f712c82ee4e038bf4f81551 "
+        "dc36d394bab4216001386eccd72f7fcf"
+    ),
+}
 
 
-def test_a_history_has_the_root_it_had_in_every_release_of_this_ledger_version():
-    assert digest(seed=7, blocks=80) == PINNED
+@pytest.mark.parametrize("rules", PINNED)
+def test_a_history_has_the_root_it_had_in_every_release_that_kept_its_rules(rules):
+    assert digest(seed=7, blocks=80, rules=rules) == PINNED[rules]
 
 
+@pytest.mark.parametrize("rules", PINNED)
 @pytest.mark.parametrize("hash_seed", ["0", "1", "4242"])
-def test_a_history_has_the_same_root_under_any_hash_seed(hash_seed):
+def test_a_history_has_the_same_root_under_any_hash_seed(hash_seed, rules):
     program = Path(__file__).with_name("history.py")
     environment = {
         **os.environ,
@@ -32,11 +40,11 @@ def test_a_history_has_the_same_root_under_any_hash_seed(hash_seed):
         "PYTHONPATH": os.pathsep.join([str(program.parents[1]), *sys.path]),
     }
     finished = subprocess.run(
-        [sys.executable, "-m", "ledger.history", "7", "80"],
+        [sys.executable, "-m", "ledger.history", "7", "80", str(rules)],
         env=environment,
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    assert finished.stdout.strip() == PINNED
+    assert finished.stdout.strip() == PINNED[rules]

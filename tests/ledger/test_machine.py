@@ -25,13 +25,19 @@ from ledger.book import (
     HOUR_S,
     OWNERS,
     STRANGER,
+    cap_frame,
+    capping,
     certificate,
     claiming,
     closing,
     enrolling,
+    extending,
+    mesh,
     open_voucher,
     opening,
     public,
+    settling,
+    topping_up,
     transfer,
     voucher_frame,
 )
@@ -59,9 +65,11 @@ approver_lists = st.permutations(OWNERS).flatmap(
 class Meeting(RuleBasedStateMachine):
     """Owners and others ask for memberships, in any order; blocks happen."""
 
+    version = 1
+
     @initialize()
     def begin(self) -> None:
-        self.pair = Pair()
+        self.pair = Pair(self.version)
         self.pending: list[SignedOp] = []
         self.past: list[SignedOp] = []
         self.channels: list[tuple[bytes, bytes, bytes]] = []
@@ -80,7 +88,9 @@ class Meeting(RuleBasedStateMachine):
         bodies = [op.body for op in self.pending if isinstance(op.body, SetMember)]
         pending = [body.certificate.device_key for body in bodies].count(held.device_key)
         serial = max(0, (card.serial if card else 0) + pending + 1 + off)
-        self.ask(enrolling, held, serial=serial, life_s=DAY_S, **options)
+        self.ask(
+            enrolling, held, serial=serial, life_s=DAY_S, binding=mesh(self.version), **options
+        )
 
     @rule(
         name=devices,
@@ -197,7 +207,46 @@ class Street(Meeting):
             self.ask(closing, who, id, frame if with_voucher else b"", life_s=HOUR_S)
 
 
+class Later(Street):
+    """And for what came with rules 3."""
+
+    version = 3
+
+    def party(self, data: st.DataObject, wanted: int) -> tuple[bytes, bytes]:
+        """A channel, and mostly the party (1: payer, 2: payee) that may do it."""
+        channel = data.draw(st.sampled_from(self.channels))
+        return channel[0], channel[wanted] if data.draw(st.integers(0, 5)) else BEN
+
+    @rule(data=st.data(), amount=amounts)
+    def top_up(self, data: st.DataObject, amount: int) -> None:
+        if self.channels:
+            id, signer = self.party(data, 1)
+            self.ask(topping_up, signer, id, amount, life_s=HOUR_S)
+
+    @rule(data=st.data(), after_s=expiries_s)
+    def extend(self, data: st.DataObject, after_s: int) -> None:
+        if self.channels:
+            id, signer = self.party(data, 1)
+            self.ask(extending, signer, id, self.pair.time_s + after_s, life_s=HOUR_S)
+
+    @rule(data=st.data(), cap=st.integers(0, 2_000) | amounts, lane=lanes, submitter=anyone)
+    def cap(self, data: st.DataObject, cap: int, lane: int, submitter: bytes) -> None:
+        if self.channels:
+            id, signer = self.party(data, 2)
+            signer = BEN if signer == STRANGER else signer
+            self.ask(capping, submitter, cap_frame(signer, id, cap, lane), life_s=HOUR_S)
+
+    @rule(data=st.data(), with_voucher=st.booleans())
+    def settle(self, data: st.DataObject, with_voucher: bool) -> None:
+        if self.channels:
+            frame, id, _, payee = self.frame(data)
+            who = payee if data.draw(st.integers(0, 5)) else CEM
+            self.ask(settling, who, id, frame if with_voucher else b"", life_s=HOUR_S)
+
+
 TestMeeting = Meeting.TestCase
 TestMeeting.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestStreet = Street.TestCase
 TestStreet.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestLater = Later.TestCase
+TestLater.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -151,7 +151,7 @@ class Street:
         raise AssertionError("a busy loop: its deadline stays in the past")
 
     def topic(self, sender: Board, receiver: Board, kind: Kind) -> str:
-        area = AREA_OF_KIND[kind]
+        area = AREA_OF_KIND.get(kind, "to")
         return sender.topics.to(receiver.id) if area == "to" else sender.topics.mine(area)
 
 

@@ -55,7 +55,7 @@ DIRECT = KINDS_OF_AREA["to"]
 
 # What earlier rules know of these enumerations: so many, the least ones.
 BEFORE: dict[type[IntEnum], int] = {OpType: 5, Why: 4, EndReason: 7}
-ADDED: frozenset[Kind] = frozenset()
+ADDED = frozenset({Kind.CAP})
 
 
 class Draws:
@@ -87,6 +87,8 @@ Item = Kind | type
 HELD: dict[tuple[str, str], Item] = {
     ("Claim", "voucher"): Kind.VOUCHER,
     ("Close", "voucher"): Kind.VOUCHER,
+    ("Settle", "voucher"): Kind.VOUCHER,
+    ("CapLane", "cap"): Kind.CAP,
     ("Recalled", "votes"): Kind.VOTE,
     ("Recalled", "tip"): statements._Certificate,
     ("Blocks", "blocks"): statements._Block,

@@ -15,6 +15,7 @@ from demesh.wire.kinds import SEALED_SINCE, Kind
 from demesh.wire.messages import Leap, Recall, Recalled
 from demesh.wire.offers import Ack, Card
 from demesh.wire.opbodies import Op, OpType, Transfer
+from demesh.wire.readings import Cap
 from demesh.wire.schema import encode
 from demesh.wire.topics import Topics
 from demesh_consensus import Certificate, Proposal, Statement
@@ -127,6 +128,7 @@ def _shapes(hand: Hand) -> Iterator[Case]:
     until_s = BEGINS_S + 600
     claim = hand.seal("alice", Op(OpType.CLAIM, bytes(8), until_s, fields))
     torn = hand.seal("alice", Op(OpType.TRANSFER, bytes(8), until_s, fields[:-1]))
+    cap = hand.seal("alice", Cap(bytes(16), 0, 5))
     bare = hand.vote("alice", Statement(NOTARIZE, 0, 1, b"", street.rules_version))
     named = hand.vote("alice", Statement(NULLIFY, 0, 1, bytes(32), street.rules_version))
     one = encode(street.says(NULLIFY, 1))
@@ -134,6 +136,8 @@ def _shapes(hand: Hand) -> Iterator[Case]:
     long = b"\x83" + one + b"\x42\x01\x00" + bstr(bytes(64))
     yield Case("an op with another op's fields", (hand.says("alice", "op", claim),), {"PAYLOAD": 1})
     yield Case("an op whose fields are cut", (hand.says("alice", "op", torn),), {"PAYLOAD": 1})
+    if street.rules_version >= 3:
+        yield Case("a cap, which has no topic", (hand.tells("alice", cap),), {"TOPIC": 1})
     yield Case("a vote for no block", (hand.says("alice", "vote", bare),), {"PAYLOAD": 1})
     yield Case("a NULLIFY of a block", (hand.says("alice", "vote", named),), {"PAYLOAD": 1})
     for name, payload in {

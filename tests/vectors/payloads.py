@@ -15,8 +15,8 @@ from demesh.wire.identity import certify_device
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import MESSAGE_OF_KIND, Blocks, Chunk, Leap, Recall, Recalled, Seek, Want
 from demesh.wire.offers import Accept, Ack, Card, Offer, Refusal, Refuse, Tariff, Tier
-from demesh.wire.opbodies import OP_BODIES, Claim, Close, Op, OpType, Transfer
-from demesh.wire.readings import End, EndReason, Reading, Voucher, Why
+from demesh.wire.opbodies import OP_BODIES, CapLane, Claim, Close, Op, OpType, Settle, Transfer
+from demesh.wire.readings import Cap, End, EndReason, Reading, Voucher, Why
 from demesh.wire.schema import Bounds, encode, plain_hint, tails_of
 from demesh_consensus import Block, Certificate, Proposal, Statement, StatementKind, Vote
 from vectors.street import BEGINS_S, Street, id_of, key
@@ -113,14 +113,23 @@ def _ledger(street: Street) -> Good:
     ops = [("", encode(plain)), *payloads.items(), ("CLOSE without a voucher", encode(unused))]
     for type_, cls in OP_BODIES.items():
         for name, greatest in EXTREMES:
-            if cls in (Claim, Close):
-                voucher = street.voucher(2**53 - 1 if greatest else 0, 255 if greatest else 0)
-                body = Claim(voucher) if cls is Claim else Close(bytes(16), voucher)
+            most, lane = (2**53 - 1, 255) if greatest else (0, 0)
+            body: object
+            if cls is Claim:
+                body = Claim(street.voucher(most, lane))
+            elif cls in (Close, Settle):
+                body = cls(bytes(16), street.voucher(most, lane))
+            elif cls is CapLane:
+                body = CapLane(street.cap(most, lane))
             else:
                 body = extreme(cls, greatest)
             time_s = 2**53 - 1 if greatest else 0
             ops.append((f"{type_.name} of {name}", encode(Op(type_, NONCE, time_s, encode(body)))))
-    return {Kind.OP: ops, Kind.VOUCHER: [("", encode(Voucher(ID, 0, 1_234_567)))]}
+    return {
+        Kind.OP: ops,
+        Kind.VOUCHER: [("", encode(Voucher(ID, 0, 1_234_567)))],
+        Kind.CAP: [("", encode(Cap(ID, 0, 1_234_000)))],
+    }
 
 
 _OPS = ("OPEN", "TRANSFER", "CLAIM", "CLAIM on lane 63", "CLOSE", "MEMBER")

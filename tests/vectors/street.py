@@ -34,7 +34,7 @@ from demesh.wire.kinds import Kind
 from demesh.wire.messages import Genesis, GenesisAccount, GenesisBody, GenesisDevice
 from demesh.wire.offers import Split
 from demesh.wire.opbodies import OP_BODIES, Claim, Close, Op, OpBody, OpenChannel, Transfer
-from demesh.wire.readings import Voucher
+from demesh.wire.readings import Cap, Voucher
 from demesh.wire.schema import encode
 from demesh.wire.validate import Validator
 from demesh_consensus import (
@@ -241,6 +241,10 @@ class Street:
     def voucher(self, cum: int, lane: int = 0) -> bytes:
         """Alice's promise to Bob."""
         return self.statement(Kind.VOUCHER, "alice", Voucher(self.channel, lane, cum))
+
+    def cap(self, cap: int, lane: int = 0) -> bytes:
+        """Bob's promise to Alice."""
+        return self.statement(Kind.CAP, "bob", Cap(self.channel, lane, cap))
 
     @cached_property
     def second(self) -> Block:

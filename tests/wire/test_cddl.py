@@ -155,13 +155,17 @@ GENERIC = {"Op": "op<type, body>", "Statement": "statement-about<kind, named>"}
 
 
 def written(name: str) -> list[tuple[str, str]]:
-    """(field, type) of a rule, as the document lists them."""
+    """(field, type) of a rule, as the document lists them: what came later is a group each, for
+    it may only be there if what stands before it is."""
     head = re.escape(GENERIC.get(name, name))
     found = re.search(rf"^{head} = \[\n(.*?)^\]$", TEXT, re.M | re.S)
     assert found is not None, f"no rule for {name}"
     lines = (line.partition(";")[0].strip() for line in found[1].splitlines())
     pairs = (line.removesuffix(",").partition(": ") for line in lines if line)
-    return [(field, type_) for field, _, type_ in pairs]
+    return [
+        (field.replace("? (", "? "), type_.rstrip(")") if field.startswith("?") else type_)
+        for field, _, type_ in pairs
+    ]
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -210,7 +214,8 @@ def least(hint: Any) -> Any:
         return several(typing.get_args(hint)[0], bounds.least)
     if is_dataclass(hint):
         hints = typing.get_type_hints(hint, include_extras=True)
-        return [least(hints[one.name]) for one in fields(hint)]
+        first = len(fields(hint)) - len(tails_of(hint))
+        return [least(hints[one.name]) for one in fields(hint)[:first]]
     if issubclass(hint, IntEnum):
         return int(min(hint))
     if hint is bool:
@@ -261,6 +266,8 @@ def cases(cls: type) -> Iterator[list[Any]]:
     good = least(cls)
     yield from (good, good[:-1], [*good, 0], good[::-1])
     for place, name in enumerate(names):
+        if place == len(good):  # what came later, after the ones before it
+            good.append(least(hints[name]))
         yield from ([*good[:place], value, *good[place + 1 :]] for value in around(hints[name]))
     if cls is CLASSES["Statement"]:
         yield [int(StatementKind.NULLIFY), 0, 0, b"", 1]

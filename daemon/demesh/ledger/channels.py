@@ -15,18 +15,19 @@ R-LED-11  time < expiry <= time + EXPIRY_S_MAX; WINDOW_S_MIN <= window <= WINDOW
 R-LED-12  CLAIM, by anyone: a voucher signed by the channel's payer, for this channel, on a lane
           below LANES_MAX. The greatest total of each lane is recorded; a claim that raises none is
           refused.
-R-LED-13  A channel pays min(sum over lanes of the greatest claim, escrow), whatever the order,
-          duplicates or senders of its claims.
 R-LED-14  CLOSE by the payee settles at once. CLOSE by the payer starts the window, once and not
           after expiry. A riding voucher is recorded first and must be valid; it need not raise
           anything, for anyone may have claimed it before.
 R-LED-15  By itself a channel settles at window + the payer's close or the expiry, whichever of the
-          two is first.
-R-LED-16  Of what a channel pays, the commons gets floor(paid x commons_ppm / 10^6), each split
-          floor(paid x ppm / 10^6), the payee the rest; the payer gets back escrow - paid. Floors
-          are taken once, on the total, so how claims were chopped changes nothing. The payee gains
-          what they cut off: less than one micro-credit for each.
+          two is first. What it pays then is payout.py's.
 R-LED-17  Splits name distinct existing accounts with ppm >= 1; with the commons at most 10^6.
+R-LED-42  TOP_UP by the payer adds `amount` (at least 1) to the escrow, from its account and never
+          below its floor, unless it has closed the channel or the channel has expired.
+R-LED-43  EXTEND by the payer moves the expiry to a later time within R-LED-11, unless as above.
+R-LED-45  CAP, by anyone: a cap signed by the channel's payee, for this channel, on a lane below
+          LANES_MAX: it wants no more than that there. The least of each lane is recorded; a cap
+          below what was settled of the lane (R-LED-44) is one of just that, and a cap that lowers
+          none is refused.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from demesh.ledger.draft import Draft
-from demesh.ledger.events import Cause, Claimed, Closing, Event, Opened, Settled
-from demesh.ledger.state import PPM, TIME_S_MAX, Channel, Lane, Result
+from demesh.ledger.events import Capped, Cause, Claimed, Closing, Event, Extended, Opened
+from demesh.ledger.payout import pay, settle
+from demesh.ledger.state import AMOUNT_MAX, PPM, TIME_S_MAX, Channel, Lane, Result
 from demesh.wire.offers import Split
-from demesh.wire.opbodies import Claim, Close, OpenChannel
-from demesh.wire.readings import Voucher
+from demesh.wire.opbodies import CapLane, Claim, Close, Extend, OpenChannel, Settle, TopUp
+from demesh.wire.readings import Cap, Voucher
 
 # A calendar month with a day to spare: bills run by the month, and a payer who lost its keys or its
 # memory has the escrow back within five weeks. Longer business opens the next channel.
@@ -57,8 +59,8 @@ CHANNELS_MAX = 256
 # A record of a channel stays below 1 KiB with every lane in use.
 LANES_MAX = 64
 
-OpenVoucher = Callable[[bytes], tuple[bytes, Voucher] | None]
-"""A voucher frame's (payer, voucher), or None unless its signature is the payer's."""
+OpenVoucher = Callable[[bytes], tuple[bytes, Voucher | Cap] | None]
+"""Of a VOUCHER or CAP frame the signer and what it says, or None unless the signature holds."""
 
 Outcome = Result | tuple[Event, ...]
 """Why a rule refused and wrote nothing, or what it did."""
@@ -82,7 +84,7 @@ def open_channel(draft: Draft, op: bytes, payer: bytes, body: OpenChannel) -> Ou
         return Result.SPLITS
     if account.channels >= CHANNELS_MAX:
         return Result.CHANNELS
-    if account.balance - body.escrow < account.floor:
+    if body.escrow > draft.room(payer):
         return Result.FUNDS
     id = op[:16]
     if draft.channel(id) is not None:
@@ -97,6 +99,7 @@ def open_channel(draft: Draft, op: bytes, payer: bytes, body: OpenChannel) -> Ou
         close_at_s=None,
         agreement=body.agreement,
         splits=body.splits,
+        fee_ppm=draft.commons_ppm if draft.rules.grown else None,
     )
     draft.post(payer, -body.escrow)
     draft.put_channel(id, channel)
@@ -106,10 +109,9 @@ def open_channel(draft: Draft, op: bytes, payer: bytes, body: OpenChannel) -> Ou
 
 def claim(draft: Draft, body: Claim, open_voucher: OpenVoucher) -> Outcome:
     """CLAIM (R-LED-12)."""
-    opened = open_voucher(body.voucher)
-    if opened is None:
+    payer, voucher = open_voucher(body.voucher) or (b"", None)
+    if not isinstance(voucher, Voucher):
         return Result.VOUCHER
-    payer, voucher = opened
     channel = draft.channel(voucher.channel)
     if channel is None:
         return Result.CHANNEL
@@ -130,17 +132,10 @@ def close_channel(draft: Draft, signer: bytes, body: Close, open_voucher: OpenVo
     by_payer = signer == channel.payer
     if by_payer and (channel.close_at_s is not None or draft.time_s >= channel.expiry_s):
         return Result.CLOSING
-    events: tuple[Event, ...] = ()
-    if body.voucher:
-        opened = open_voucher(body.voucher)
-        if opened is None or opened[1].channel != body.channel:
-            return Result.VOUCHER
-        raised = _raised(channel, *opened)
-        if isinstance(raised, Channel):
-            channel = raised
-            events = (_claimed(channel, opened[1]),)
-        elif raised is not Result.NOTHING:
-            return raised
+    ridden = _ridden(body.channel, channel, body.voucher, open_voucher)
+    if isinstance(ridden, Result):
+        return ridden
+    channel, events = ridden
     if by_payer:
         close_at_s = draft.time_s + channel.window_s
         draft.put_channel(body.channel, replace(channel, close_at_s=close_at_s))
@@ -150,49 +145,83 @@ def close_channel(draft: Draft, signer: bytes, body: Close, open_voucher: OpenVo
     return (*events, settle(draft, body.channel, Cause.PAYEE))
 
 
-def settle_due(draft: Draft, count: int) -> tuple[Settled, ...]:
-    """Settle at most `count` channels whose time has come, the longest due first (R-LED-15)."""
-    return tuple([settle(draft, id, None) for id in draft.due_channels(count)])
+def settle_claims(draft: Draft, signer: bytes, body: Settle, open_voucher: OpenVoucher) -> Outcome:
+    """SETTLE (R-LED-44)."""
+    channel = draft.channel(body.channel)
+    if channel is None:
+        return Result.CHANNEL
+    if signer != channel.payee:
+        return Result.PARTY
+    ridden = _ridden(body.channel, channel, body.voucher, open_voucher)
+    if isinstance(ridden, Result):
+        return ridden
+    paid = pay(draft, body.channel, ridden[0])
+    return Result.NOTHING if paid is None else (*ridden[1], paid)
 
 
-def settle(draft: Draft, id: bytes, why: Cause | None) -> Settled:
-    """Pay a channel out and remove it (R-LED-13, 16); without `why`, its own record says why."""
+def cap_lane(draft: Draft, body: CapLane, open_cap: OpenVoucher) -> Outcome:
+    """CAP (R-LED-45)."""
+    payee, cap = open_cap(body.cap) or (b"", None)
+    if not isinstance(cap, Cap):
+        return Result.CAP
+    channel = draft.channel(cap.channel)
+    if channel is None:
+        return Result.CHANNEL
+    if payee != channel.payee:
+        return Result.CAP
+    if cap.lane >= LANES_MAX:
+        return Result.LANE
+    lane = channel.lane(cap.lane)
+    least = max(cap.cap, lane.settled)
+    if lane.cap is not None and least >= lane.cap:
+        return Result.NOTHING
+    capped = _with_lane(channel, replace(lane, cap=least))
+    draft.put_channel(cap.channel, capped)
+    parties = (cap.channel, channel.agreement, channel.payer, channel.payee)
+    return (Capped(*parties, cap.lane, least, capped.claimed),)
+
+
+def top_up(draft: Draft, signer: bytes, body: TopUp) -> Outcome:
+    """TOP_UP (R-LED-42)."""
+    channel = _growing(draft, signer, body.channel)
+    if isinstance(channel, Result):
+        return channel
+    escrow = channel.escrow + body.amount
+    if body.amount < 1 or escrow > AMOUNT_MAX:
+        return Result.AMOUNT
+    if body.amount > draft.room(signer):
+        return Result.FUNDS
+    draft.post(signer, -body.amount)
+    return _extended(draft, body.channel, replace(channel, escrow=escrow))
+
+
+def extend(draft: Draft, signer: bytes, body: Extend) -> Outcome:
+    """EXTEND (R-LED-43)."""
+    channel = _growing(draft, signer, body.channel)
+    if isinstance(channel, Result):
+        return channel
+    latest_s = min(draft.time_s + EXPIRY_S_MAX, TIME_S_MAX - channel.window_s)
+    if not channel.expiry_s < body.expiry_s <= latest_s:
+        return Result.EXPIRY
+    return _extended(draft, body.channel, replace(channel, expiry_s=body.expiry_s))
+
+
+def _growing(draft: Draft, signer: bytes, id: bytes) -> Channel | Result:
+    """The channel, if its payer may still give it more money or time."""
     channel = draft.channel(id)
-    assert channel is not None, "only an open channel settles"
-    if why is None:
-        why = Cause.EXPIRY if channel.close_at_s is None else Cause.PAYER
-    paid = channel.claimed
-    fee = share(paid, draft.commons_ppm)
-    shares = tuple([(split.account, share(paid, split.ppm)) for split in channel.splits])
-    received = paid - fee - sum(amount for _, amount in shares)
-    refund = channel.escrow - paid
-    draft.drop_channel(id)
-    for account, amount in (
-        (draft.commons, fee),
-        *shares,
-        (channel.payee, received),
-        (channel.payer, refund),
-    ):
-        assert amount >= 0, "R-LED-16: no part of a payout is negative"
-        if amount:
-            draft.post(account, amount)
-    return Settled(
-        channel=id,
-        agreement=channel.agreement,
-        payer=channel.payer,
-        payee=channel.payee,
-        paid=paid,
-        received=received,
-        fee=fee,
-        shares=shares,
-        refund=refund,
-        why=why,
-    )
+    if channel is None:
+        return Result.CHANNEL
+    if signer != channel.payer:
+        return Result.PARTY
+    if channel.close_at_s is not None or draft.time_s >= channel.expiry_s:
+        return Result.CLOSING
+    return channel
 
 
-def share(paid: int, ppm: int) -> int:
-    """`ppm` millionths of a cumulative total, rounded down for the payee's good (R-LED-16)."""
-    return paid * ppm // PPM
+def _extended(draft: Draft, id: bytes, channel: Channel) -> tuple[Event, ...]:
+    draft.put_channel(id, channel)
+    parties = (id, channel.agreement, channel.payer, channel.payee)
+    return (Extended(*parties, channel.escrow, channel.expiry_s),)
 
 
 def _splits_fit(draft: Draft, splits: tuple[Split, ...]) -> bool:
@@ -207,16 +236,36 @@ def _splits_fit(draft: Draft, splits: tuple[Split, ...]) -> bool:
     )
 
 
+def _ridden(
+    id: bytes, channel: Channel, frame: bytes, open_voucher: OpenVoucher
+) -> tuple[Channel, tuple[Event, ...]] | Result:
+    """The channel with a riding voucher recorded and what to tell of it, or why not (R-LED-14)."""
+    if not frame:
+        return channel, ()
+    payer, voucher = open_voucher(frame) or (b"", None)
+    if not isinstance(voucher, Voucher) or voucher.channel != id:
+        return Result.VOUCHER
+    raised = _raised(channel, payer, voucher)
+    if isinstance(raised, Channel):
+        return raised, (_claimed(raised, voucher),)
+    return (channel, ()) if raised is Result.NOTHING else raised
+
+
 def _raised(channel: Channel, payer: bytes, voucher: Voucher) -> Channel | Result:
     """The channel with the voucher's total recorded on its lane, or why not."""
     if payer != channel.payer:
         return Result.VOUCHER
     if not 0 <= voucher.lane < LANES_MAX:
         return Result.LANE
-    if voucher.cum <= channel.paid_on(voucher.lane):
+    lane = channel.lane(voucher.lane)
+    if voucher.cum <= lane.cum:
         return Result.NOTHING
-    others = [held for held in channel.lanes if held.lane != voucher.lane]
-    lanes = sorted([*others, Lane(voucher.lane, voucher.cum)], key=lambda held: held.lane)
+    return _with_lane(channel, replace(lane, cum=voucher.cum))
+
+
+def _with_lane(channel: Channel, lane: Lane) -> Channel:
+    others = [held for held in channel.lanes if held.lane != lane.lane]
+    lanes = sorted([*others, lane], key=lambda held: held.lane)
     return replace(channel, lanes=tuple(lanes))
 
 

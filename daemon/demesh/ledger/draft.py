@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TypeVar
 
+from demesh.ledger.rules import RULES, Rules
 from demesh.ledger.state import (
     ACCOUNTS,
     CHANNELS,
@@ -74,6 +75,12 @@ class Draft:
         """The account `id`, if there is one."""
         return self._get(ACCOUNTS + id, Account)
 
+    def room(self, id: bytes) -> int:
+        """How much may leave the account `id`, in micro-credits (R-LED-2)."""
+        account = self.account(id)
+        assert account is not None, "only accounts that were checked are asked for money"
+        return account.balance - account.floor
+
     def post(self, id: bytes, amount: int) -> None:
         """Add `amount` micro-credits, which may be negative; below the floor is our own fault."""
         account = self.account(id)
@@ -95,6 +102,11 @@ class Draft:
         electorate = self._get(ELECTORATE, Electorate)
         assert electorate is not None, "a ledger has voters from its genesis on"
         return electorate
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that the mesh keeps (R-LED-31)."""
+        return RULES[self.electorate.rules_version]
 
     def put_electorate(self, electorate: Electorate) -> None:
         """Begin the next epoch."""

@@ -55,6 +55,45 @@ class Closing:
     close_at_s: int
 
 
+@dataclass(frozen=True, slots=True)
+class Capped:
+    """A lane's cap fell to `cap`; if no more is claimed, the channel pays `claimed` in all."""
+
+    channel: bytes
+    agreement: bytes
+    payer: bytes
+    payee: bytes
+    lane: int
+    cap: int
+    claimed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """The payer gave the channel more escrow or a later expiry: these are its terms now."""
+
+    channel: bytes
+    agreement: bytes
+    payer: bytes
+    payee: bytes
+    escrow: int
+    expiry_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """An open channel paid `paid` on the payee's demand: parts as in `Settled`."""
+
+    channel: bytes
+    agreement: bytes
+    payer: bytes
+    payee: bytes
+    paid: int
+    received: int
+    fee: int
+    shares: tuple[tuple[bytes, int], ...]
+
+
 class Cause(StrEnum):
     """Why a channel was settled."""
 
@@ -65,7 +104,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A channel ended: of `escrow`, `paid` was earned and `refund` went back to `payer`.
+    """A channel ended: it paid `paid` now, `earlier` before, and `refund` went back to `payer`.
 
     paid = received (by `payee`) + fee (to the commons) + the amounts of `shares` (account, amount).
     """
@@ -80,6 +119,7 @@ class Settled:
     shares: tuple[tuple[bytes, int], ...]
     refund: int
     why: Cause
+    earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +133,6 @@ class Enrolled:
     serial: int
 
 
-Event = Transferred | Opened | Claimed | Closing | Settled | Enrolled
+ChannelEvent = Opened | Claimed | Capped | Extended | Paid | Closing | Settled
+
+Event = Transferred | ChannelEvent | Enrolled

@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from demesh.ledger.channels import OpenVoucher, settle_due
+from demesh.ledger.channels import OpenVoucher
 from demesh.ledger.draft import Changes, Draft
 from demesh.ledger.events import Event
 from demesh.ledger.membership import close_epoch
 from demesh.ledger.ops import REMEMBERED_MAX, VALIDITY_S_MAX, SignedOp, execute
+from demesh.ledger.payout import held, settle_due
 from demesh.ledger.proof import Path
 from demesh.ledger.rules import RULES_VERSIONS
 from demesh.ledger.state import (
@@ -245,9 +246,9 @@ class Ledger:
         return None if first is None else time_of(first[0])
 
     def total(self) -> int:
-        """The sum of all balances and escrows, counted anew: always 0 (R-LED-3)."""
+        """The sum of all balances and what escrows hold, counted anew: always 0 (R-LED-3)."""
         balances = sum(account.balance for _, account in self.accounts())
-        return balances + sum(channel.escrow for _, channel in self.channels())
+        return balances + sum(held(channel) for _, channel in self.channels())
 
     @property
     def _parameters(self) -> Parameters:

@@ -19,12 +19,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from demesh.ledger.channels import OpenVoucher, Outcome, claim, close_channel, open_channel
+from demesh.ledger.channels import (
+    OpenVoucher,
+    Outcome,
+    cap_lane,
+    claim,
+    close_channel,
+    extend,
+    open_channel,
+    settle_claims,
+    top_up,
+)
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Event, Transferred
 from demesh.ledger.membership import set_member
 from demesh.ledger.state import Result
-from demesh.wire.opbodies import Claim, Close, OpBody, OpenChannel, SetMember, Transfer
+from demesh.wire.opbodies import (
+    CapLane,
+    Claim,
+    Close,
+    Extend,
+    OpBody,
+    OpenChannel,
+    SetMember,
+    Settle,
+    TopUp,
+    Transfer,
+)
 
 # Long enough for a device that lost its network for an evening to have its op included on return;
 # every day more is another day of op ids in every device's memory.
@@ -67,14 +88,13 @@ def execute(
 
 def transfer(draft: Draft, op: bytes, payer: bytes, body: Transfer) -> Outcome:
     """TRANSFER (R-LED-9)."""
-    account = draft.account(payer)
-    if account is None:
+    if draft.account(payer) is None:
         return Result.SIGNER
     if body.to == payer or draft.account(body.to) is None:
         return Result.PEER
     if body.amount < 1:
         return Result.AMOUNT
-    if account.balance - body.amount < account.floor:
+    if body.amount > draft.room(payer):
         return Result.FUNDS
     draft.post(payer, -body.amount)
     draft.post(body.to, body.amount)
@@ -93,5 +113,13 @@ def _dispatch(draft: Draft, op: SignedOp, open_voucher: OpenVoucher) -> Outcome:
             return close_channel(draft, op.signer, op.body, open_voucher)
         case SetMember():
             return set_member(draft, op.signer, op.body)
+        case TopUp():
+            return top_up(draft, op.signer, op.body)
+        case Extend():
+            return extend(draft, op.signer, op.body)
+        case Settle():
+            return settle_claims(draft, op.signer, op.body, open_voucher)
+        case CapLane():
+            return cap_lane(draft, op.body, open_voucher)
         case _:
             assert_never(op.body)

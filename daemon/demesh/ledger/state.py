@@ -31,6 +31,7 @@ from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import VOTERS_MAX
 from demesh.wire.offers import Split
 from demesh.wire.schema import (
+    TAIL,
     U8,
     U32,
     U53,
@@ -94,6 +95,7 @@ class Result(IntEnum):
     MAJORITY = 29  # too few owners approve
     CERTIFICATE = 30  # the certificate does not hold
     APPROVAL = 31  # the signature of an approval does not hold
+    CAP = 32  # not a valid cap of this channel's payee for this channel
 
     @property
     def final(self) -> bool:
@@ -114,15 +116,26 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The greatest claim recorded on one lane of a channel."""
+    """A lane of a channel: the greatest claim and the least cap so far, and what was settled."""
 
     lane: U8
     cum: U53
+    settled: Annotated[U53, TAIL] = 0
+    cap: Annotated[U53 | None, TAIL] = None
+
+    @property
+    def value(self) -> int:
+        """What the lane is good for, in micro-credits (R-LED-13)."""
+        return self.cum if self.cap is None else min(self.cum, self.cap)
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An escrow for a payee. `lanes` ascend; `close_at_s` is set once the payer has closed."""
+    """An escrow for a payee. `lanes` ascend; `close_at_s` is set once the payer has closed.
+
+    Of `escrow`, `paid` is paid out already. `fee_ppm` is what the commons gets, None: what the
+    parameters say (R-LED-50).
+    """
 
     payer: Id
     payee: Id
@@ -133,20 +146,22 @@ class Channel:
     close_at_s: U53 | None
     agreement: Id
     splits: Annotated[tuple[Split, ...], Bounds(0, 4)]
+    paid: Annotated[U53, TAIL] = 0
+    fee_ppm: Annotated[U32 | None, TAIL] = None
 
     @property
     def claimed(self) -> int:
-        """What it would pay if it were settled now, in micro-credits (R-LED-13)."""
-        return min(sum(lane.cum for lane in self.lanes), self.escrow)
+        """What it pays in all if nothing more is said, in micro-credits (R-LED-13)."""
+        return min(sum(lane.value for lane in self.lanes), self.escrow)
 
     @property
     def settles_s(self) -> int:
         """Mesh time at which it settles by itself (R-LED-15)."""
         return self.expiry_s + self.window_s if self.close_at_s is None else self.close_at_s
 
-    def paid_on(self, lane: int) -> int:
-        """The greatest claim recorded on `lane`."""
-        return next((held.cum for held in self.lanes if held.lane == lane), 0)
+    def lane(self, number: int) -> Lane:
+        """What is recorded of a lane."""
+        return next((held for held in self.lanes if held.lane == number), Lane(number, 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Kind(IntEnum):
     OP = 4
     VOUCHER = 5
     CARD = 6
+    CAP = 8
 
     ACCEPT = 16
     ACK = 17
@@ -54,6 +55,7 @@ KIND_BYTES_MAX: dict[Kind, int] = {
     Kind.OP: 4096,
     Kind.VOUCHER: 256,
     Kind.CARD: 4096,
+    Kind.CAP: 256,
     Kind.ACCEPT: 2048,
     Kind.ACK: 512,
     Kind.REFUSE: 512,

@@ -12,7 +12,7 @@ from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.kinds import Kind
 from demesh.wire.offers import Accept, Ack, Card, Refuse
 from demesh.wire.opbodies import Op
-from demesh.wire.readings import End, Reading, Voucher
+from demesh.wire.readings import Cap, End, Reading, Voucher
 from demesh.wire.schema import (
     U8,
     U32,
@@ -138,6 +138,7 @@ MESSAGE_OF_KIND: dict[Kind, type] = {
     Kind.OP: Op,
     Kind.VOUCHER: Voucher,
     Kind.CARD: Card,
+    Kind.CAP: Cap,
     Kind.ACCEPT: Accept,
     Kind.ACK: Ack,
     Kind.REFUSE: Refuse,

@@ -24,6 +24,10 @@ class OpType(IntEnum):
     CLAIM = 3
     CLOSE = 4
     MEMBER = 5
+    TOP_UP = 6
+    EXTEND = 7
+    SETTLE = 8
+    CAP = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,37 @@ class SetMember:
     approvals: Annotated[tuple[Approval, ...], Bounds(1, 64)]
 
 
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    """The payer adds `amount` to the escrow."""
+
+    channel: Id
+    amount: U53
+
+
+@dataclass(frozen=True, slots=True)
+class Extend:
+    """The payer moves the expiry to a later time."""
+
+    channel: Id
+    expiry_s: U53
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The payee has what was claimed so far paid out; a voucher frame may ride along."""
+
+    channel: Id
+    voucher: Annotated[bytes, Bounds(0, 256)]
+
+
+@dataclass(frozen=True, slots=True)
+class CapLane:
+    """Anyone: record the payee's cap (its whole frame)."""
+
+    cap: Annotated[bytes, Bounds(1, 256)]
+
+
 # A frame of 4,096 bytes less its envelope. The longest op that must fit is a MEMBER op with the
 # approvals of 33 of 64 owners and the longest names: 3,455 bytes.
 OP_FIELDS_BYTES_MAX = 3_840
@@ -100,6 +135,10 @@ OP_BODIES: dict[OpType, type] = {
     OpType.CLAIM: Claim,
     OpType.CLOSE: Close,
     OpType.MEMBER: SetMember,
+    OpType.TOP_UP: TopUp,
+    OpType.EXTEND: Extend,
+    OpType.SETTLE: Settle,
+    OpType.CAP: CapLane,
 }
 
-OpBody = Transfer | OpenChannel | Claim | Close | SetMember
+OpBody = Transfer | OpenChannel | Claim | Close | SetMember | TopUp | Extend | Settle | CapLane

@@ -45,6 +45,15 @@ class Voucher:
     cum: U53
 
 
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """The payee's promise: it wants no more than `cap` micro-credits in total on this lane."""
+
+    channel: Id
+    lane: U8
+    cap: U53
+
+
 class EndReason(IntEnum):
     """Why a session ended."""
 
