@@ -11,41 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from demesh.application import Application
 from demesh.ledger.events import Opened, Settled
 from demesh.ledger.ledger import Ledger
-from demesh.ledger.state import Electorate
-from demesh.ports import StoredBlock
-from demesh.snapshots import Checkpoint, rebuilt
+from demesh.replay import Chain, begins_after, replay
 from demesh.wire import identity, statements
 from demesh.wire.messages import Genesis, GenesisBody
-from demesh.wire.schema import Malformed, decode
-from demesh.wire.validate import Validator
-from demesh_consensus import Franchise
-
-BLOCKS_PER_READ = 256
 
 OWN = "own"
 """The name of an owner's own account beside those of the boards."""
 
 
-class Books(Protocol):
+class Books(Chain, Protocol):
     """What a board has stored: `storage.sqlite.Database` or a simulated disk."""
-
-    def tip(self) -> StoredBlock | None:
-        """The last finalized block."""
-
-    def blocks(self, first_height: int, count: int) -> tuple[StoredBlock, ...]:
-        """Consecutive finalized blocks, ascending."""
 
     def records(self) -> tuple[tuple[bytes, bytes], ...]:
         """The ledger's records after the last block."""
-
-    def base(self) -> bytes | None:
-        """The checkpoint below the first block, if blocks were pruned."""
-
-    def chunk(self, id: bytes) -> bytes | None:
-        """A chunk of a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +71,7 @@ class Audit:
 def audit(genesis: Genesis, books: Mapping[str, Books]) -> Audit:
     """Check the books of all boards, by name, against the genesis and one another."""
     tips = {name: _height(book) for name, book in books.items()}
-    since = max((_since(book) for book in books.values()), default=0)
+    since = max((begins_after(book) for book in books.values()), default=0)
     common = min((height for height in tips.values() if height >= since), default=0)
     faults: list[str] = []
     roots, sums = [], []
@@ -122,7 +102,7 @@ def audit(genesis: Genesis, books: Mapping[str, Books]) -> Audit:
         paid=sum(event.paid for event in settled),
         fees=sum(event.fee for event in settled),
         faults=(*faults, *history.faults),
-        since=_since(books[longest]),
+        since=begins_after(books[longest]),
     )
 
 
@@ -135,68 +115,17 @@ class _History:
 
 def _replay(genesis: Genesis, name: str, book: Books, common: int) -> _History:
     """Execute all that a board has of its chain anew."""
-    validator = _validator(genesis)
-    try:
-        ledger, below = _beginning(genesis.body, book)
-    except ValueError as error:
-        return _History(Ledger.genesis(genesis.body), (), (f"{name}: {error}",))
-    for _, member in ledger.members():
-        validator.enrol(
-            identity.device_id(member.certificate.device_key), member.certificate.device_key
-        )
-    application = Application(ledger, below, validator, _unasked)
-    at_common = application.ledger
+    at_common: Ledger | None = None
     events: list[object] = []
-    height = _since(book)
-    while stored := book.blocks(height + 1, BLOCKS_PER_READ):
-        for entry in stored:
-            height += 1
-            try:
-                block = statements.decode_block(entry.block)
-            except Malformed as error:
-                return _History(at_common, tuple(events), (f"{name}: block {height}: {error}",))
-            digest = statements.digest_of(block)
-            if not application.execute(block, digest):
-                fault = f"{name}: block {height} does not give its state root when executed anew"
-                return _History(at_common, tuple(events), (fault,))
-            events += application.settle(digest).events
-            application.prune(frozenset({digest}))
-            if height == common:
-                at_common = application.ledger
-    return _History(at_common, tuple(events), ())
-
-
-def _since(book: Books) -> int:
-    """The height below the first block that is stored."""
-    if book.tip() is None or book.blocks(1, 1):
-        return 0
-    base = book.base()
-    return 0 if base is None else decode(Checkpoint, base).header.height
-
-
-def _beginning(body: GenesisBody, book: Books) -> tuple[Ledger, bytes]:
-    """The ledger below the first stored block, and what that names as its parent; ValueError."""
-    base = book.base() if _since(book) else None
-    if base is None:
-        return Ledger.genesis(body), identity.mesh_id(body)
-    checkpoint = decode(Checkpoint, base)
-    chunks = [book.chunk(id) or b"" for id in checkpoint.ids]
-    return rebuilt(checkpoint, chunks), checkpoint.header.digest
-
-
-def _unasked(electorate: Electorate) -> Franchise:
-    raise AssertionError("an audit executes what was decided and votes on nothing")
-
-
-def _validator(genesis: Genesis) -> Validator:
-    body = genesis.body
-    validator = Validator(identity.binding_of(identity.mesh_id(body), body))
-    for key in body.owners:
-        validator.enrol(identity.device_id(key), key)
-    for device in body.devices:
-        key = device.certificate.device_key
-        validator.enrol(identity.device_id(key), key)
-    return validator
+    faults: tuple[str, ...] = ()
+    try:
+        for executed in replay(genesis.body, book):
+            events += executed.events
+            if at_common is None or executed.height == common:
+                at_common = executed.ledger
+    except ValueError as error:
+        faults = (f"{name}: {error}",)
+    return _History(at_common or Ledger.genesis(genesis.body), tuple(events), faults)
 
 
 def _restored(body: GenesisBody, name: str, book: Books) -> tuple[Ledger, list[str]]:

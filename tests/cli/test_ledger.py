@@ -299,3 +299,66 @@ def test_a_folder_that_may_only_be_read_is_read(
     household.data = copy
     assert household.prove("--account", "ann", "-o", str(proof)) == 0
     assert household.verify(proof) == 0
+
+
+# -- a whole folder --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Household:
+    """Its four blocks have no ops, so that they can be executed anew."""
+    house = Household(tmp_path)
+    house.story = Story(house.story.body)
+    for _ in range(4):
+        house.story.grow()
+    house.store().close()
+    return house
+
+
+def verify_folder(house: Household) -> int:
+    words = ["--data", str(house.data), "--genesis", str(house.genesis)]
+    return main(["ledger", "verify", *words])
+
+
+def test_all_blocks_of_a_folder_are_executed_anew_and_the_last_is_signed(
+    quiet: Household, capsys: Told
+) -> None:
+    assert verify_folder(quiet) == 0
+    out, err = capsys.readouterr()
+    root = quiet.story.ledger.root.hex()[:16]
+    assert (err, out) == (
+        "",
+        f"good: blocks 1..4 of street, executed anew from the genesis, give state root {root}\n"
+        "signed by 3 of 3 voters of epoch 0, mesh time 2023-11-14 22:13:24 UTC\n"
+        "5 accounts and 0 open channels add up to 0; no balance is below its floor\n",
+    )
+
+
+def test_a_block_that_does_not_give_its_state_root_is_named(
+    household: Household, capsys: Told
+) -> None:
+    """The story's blocks say what ops did without having them."""
+    assert verify_folder(household) == 65
+    refused(capsys, 65, 65, "does not hold", "block 1 does not give its state root")
+
+
+def test_a_block_that_is_missing_is_noticed(quiet: Household, capsys: Told) -> None:
+    with sqlite3.connect(quiet.data / "ledger.db") as link:
+        link.execute("DELETE FROM blocks WHERE height = 2")
+    assert verify_folder(quiet) == 65
+    refused(capsys, 65, 65, "its blocks end at 1, its records are those after 4")
+
+
+def test_a_last_block_that_too_few_signed_is_noticed(quiet: Household, capsys: Told) -> None:
+    electorate, block = quiet.story.ledger.electorate, quiet.story.block
+    with sqlite3.connect(quiet.data / "ledger.db") as link:
+        few = final(electorate, block, voters=[0])
+        link.execute("UPDATE blocks SET certificate = ? WHERE height = 4", (few,))
+    assert verify_folder(quiet) == 65
+    refused(capsys, 65, 65, "block 4")
+
+
+def test_either_a_proof_or_a_folder_is_verified(quiet: Household, capsys: Told) -> None:
+    with pytest.raises(SystemExit):
+        main(["ledger", "verify", "--genesis", str(quiet.genesis)])
+    assert "one of the arguments PROOF --data is required" in capsys.readouterr().err

@@ -53,3 +53,9 @@ def test_a_device_pays_an_owner_who_pays_another_and_nothing_is_paid_twice(stree
     after = balances(mesh)
     assert (after["board0"], after["anna"], after["boris"]) == (-2_500_000, 2_499_999, 1)
     assert sum(after.values()) == 0
+
+    data, genesis = str(mesh.boards[0].folder / "data"), str(mesh.folder / "genesis.cbor")
+    checked = mesh.demesh("ledger", "verify", "--data", data, "--genesis", genesis)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.startswith("good: blocks 1..")
+    assert "7 accounts and 0 open channels add up to 0" in checked.stdout

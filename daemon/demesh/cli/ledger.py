@@ -1,6 +1,7 @@
 """`demesh ledger`: prove what a device's ledger says; check a proof with the genesis alone.
 
-`prove` reads the data folder of a daemon, stopped or running; `verify` needs no device at all.
+`prove` reads the data folder of a daemon, stopped or running; `verify` needs no device at all, or
+executes anew all that a data folder has.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ def add_command(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     making.add_argument("-o", dest="output", type=Path, metavar="FILE", help="not standard output")
     making.set_defaults(run=_prove)
 
-    checking = commands.add_parser("verify", help="say what a proof shows; 0 only if it holds")
+    checking = commands.add_parser(
+        "verify", help="say what a proof or a data folder shows; 0 only if it holds"
+    )
     checking.add_argument("--genesis", type=Path, required=True, help="all that is trusted")
-    checking.add_argument("proof", type=Path, metavar="PROOF")
+    checked = checking.add_mutually_exclusive_group(required=True)
+    checked.add_argument("proof", type=Path, nargs="?", metavar="PROOF")
+    checked.add_argument("--data", type=Path, metavar="FOLDER", help="execute its blocks anew")
     checking.set_defaults(run=_verify)
 
 
@@ -40,6 +45,10 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    if arguments.data is not None:
+        from demesh.cli.replaying import verify_folder  # noqa: PLC0415
+
+        return verify_folder(arguments)
     from demesh.cli.proofs import verify  # noqa: PLC0415
 
     return verify(arguments)

@@ -46,7 +46,11 @@ def prove(arguments: argparse.Namespace) -> int:
 
 def _proof(arguments: argparse.Namespace) -> light.Proof:
     genesis, mesh = read_genesis(arguments.genesis)
-    ledger, header, final, hand_overs = _stored(arguments.data, genesis, mesh)
+    database = Reader(arguments.data / "ledger.db", mesh)
+    try:
+        ledger, header, final, hand_overs = stored_in(database, arguments.data, genesis, mesh)
+    finally:
+        database.close()
     key, what = _wanted(ledger, genesis.body.commons, arguments)
     before = [link for link in hand_overs if link.header.epoch < header.epoch]
     proof = light.prove(ledger, header, final, before, key)
@@ -55,26 +59,23 @@ def _proof(arguments: argparse.Namespace) -> light.Proof:
     return proof
 
 
-def _stored(
-    folder: Path, genesis: Genesis, mesh: bytes
-) -> tuple[Ledger, Header, bytes, list[light.HandOver]]:
-    """Ledger, last block with what makes it final, and hand-overs of a folder, of one moment."""
-    path = folder / "ledger.db"
-    database = Reader(path, mesh)
-    try:
-        stored = Restored(
-            tip=database.tip(), records=database.records(), checkpoint=database.checkpoint()
-        )
-        links = database.hand_overs()
-    finally:
-        database.close()
+Stored = tuple[Ledger, Header, bytes, list[light.HandOver]]
+"""A ledger, its last block, what makes that final, and the hand-overs of the epochs before."""
+
+
+def stored_in(database: Reader, folder: Path, genesis: Genesis, mesh: bytes) -> Stored:
+    """What a folder's database holds, of one moment; raises DemeshError."""
+    stored = Restored(
+        tip=database.tip(), records=database.records(), checkpoint=database.checkpoint()
+    )
+    links = database.hand_overs()
     if stored.tip is None and stored.checkpoint is None:
         raise ProofError(f"{folder}: no block is final yet; there is nothing to prove")
     ledger = past_of(mesh, genesis.body, stored).ledger
     try:
         hand_overs = [decode(light.HandOver, link) for link in links]
     except Malformed as error:
-        raise StorageError(f"{path}: a hand-over is damaged: {error}") from None
+        raise StorageError(f"{folder / 'ledger.db'}: a hand-over is damaged: {error}") from None
     header, final = last_of(stored)
     if final is None:
         raise ProofError(f"{folder}: the device is catching up; try again in a minute")
