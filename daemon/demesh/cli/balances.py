@@ -9,6 +9,7 @@ from demesh.cli.members import Mesh, read_mesh
 from demesh.cli.names import account_of, names_of
 from demesh.cli.proofs import date_text
 from demesh.errors import ProofError
+from demesh.ledger.payout import held
 from demesh.ledger.state import Account, AccountKind, Channel
 from demesh.ports import Json
 from demesh.report import credits_text
@@ -50,7 +51,7 @@ def listing(mesh: Mesh, chosen: bytes | None) -> list[str]:
     names = names_of(mesh.ledger, mesh.body.commons)
     rows: list[tuple[str, ...]] = [TITLES]
     for id, account in _accounts(mesh, chosen):
-        escrow = sum(c.escrow for _, c in mesh.ledger.channels() if c.payer == id)
+        escrow = sum(held(c) for _, c in mesh.ledger.channels() if c.payer == id)
         amounts = map(credits_text, (account.balance, free(account), account.floor, escrow))
         name, owner = names.get(id, "-"), names.get(account.owner, "-")
         rows.append((name, KINDS.get(account.kind, str(account.kind)), owner, *amounts, _text(id)))
@@ -75,13 +76,14 @@ def document(mesh: Mesh, chosen: bytes | None) -> dict[str, Json]:
         channels: list[Json] = [
             {
                 "channel": _text(channel),
-                "payer": _text(held.payer),
-                "payee": _text(held.payee),
-                "escrow": held.escrow,
-                "claimed": held.claimed,
-                "settles_s": held.settles_s,
+                "payer": _text(one.payer),
+                "payee": _text(one.payee),
+                "escrow": one.escrow,
+                "claimed": one.claimed,
+                "paid": one.paid,
+                "settles_s": one.settles_s,
             }
-            for channel, held in _of(mesh, id)
+            for channel, one in _of(mesh, id)
         ]
         accounts.append(
             {
@@ -115,18 +117,18 @@ def _accounts(mesh: Mesh, chosen: bytes | None) -> list[tuple[bytes, Account]]:
 
 
 def _of(mesh: Mesh, id: bytes) -> list[tuple[bytes, Channel]]:
-    return [(c, held) for c, held in mesh.ledger.channels() if id in (held.payer, held.payee)]
+    return [(c, one) for c, one in mesh.ledger.channels() if id in (one.payer, one.payee)]
 
 
 def _channels(mesh: Mesh, id: bytes, names: dict[bytes, str]) -> list[str]:
     lines = []
-    for channel, held in _of(mesh, id):
-        pays = held.payer == id
-        other = held.payee if pays else held.payer
+    for channel, one in _of(mesh, id):
+        pays = one.payer == id
+        other = one.payee if pays else one.payer
         lines.append(
             f"{'pays' if pays else 'is paid by'} {names.get(other) or _text(other)} on channel "
-            f"{_text(channel)}: {credits_text(held.escrow)} escrowed, "
-            f"{credits_text(held.claimed)} claimed, settles by {date_text(held.settles_s)}"
+            f"{_text(channel)}: {credits_text(one.escrow)} escrowed, "
+            f"{credits_text(one.claimed)} claimed, settles by {date_text(one.settles_s)}"
         )
     return lines or ["no open channels"]
 

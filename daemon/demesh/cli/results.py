@@ -25,7 +25,7 @@ SENTENCES: dict[Result, str] = {
     Result.CHANNEL: "there is no such channel: it is settled, or was never opened",
     Result.VOUCHER: "the voucher is not one of this channel's payer for this channel",
     Result.LANE: "the voucher is for a lane that a channel does not have",
-    Result.NOTHING: "the ledger holds a claim of as much already",
+    Result.NOTHING: "the ledger has as much or more of it already: it would change nothing",
     Result.PARTY: "only payer and payee may close a channel",
     Result.CLOSING: "the channel is closing already",
     Result.CROWDED: "the block had answered as many changes of members as it may; give it again",
@@ -41,4 +41,5 @@ SENTENCES: dict[Result, str] = {
     Result.MAJORITY: "too few owners approve",
     Result.CERTIFICATE: "the certificate does not hold: it was changed after it was signed",
     Result.APPROVAL: "the signature of an approval does not hold",
+    Result.CAP: "the cap is not one of this channel's payee for this channel",
 }
