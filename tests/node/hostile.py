@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from enum import IntEnum
 from random import Random
-from typing import Annotated, Any
+from typing import Any
 
 from demesh.node import Node
 from demesh.ports import (
@@ -30,7 +30,7 @@ from demesh.ports import (
 from demesh.wire import identity
 from demesh.wire.frame import SIGN1
 from demesh.wire.kinds import Kind
-from demesh.wire.schema import Bounds
+from demesh.wire.schema import Bounds, plain_hint
 from demesh.wire.sealing import Sealer
 from demesh.wire.signer import Signer
 from demesh.wire.topics import KINDS_OF_AREA, Topics
@@ -166,9 +166,8 @@ class Nonsense:
         return cls(**{field.name: self.value(hints[field.name]) for field in fields(cls)})
 
     def value(self, hint: Any) -> Any:
-        bounds = Bounds(0, 8)
-        if typing.get_origin(hint) is Annotated:
-            hint, bounds = typing.get_args(hint)
+        hint, found = plain_hint(hint)
+        bounds = found or Bounds(0, 8)
         origin = typing.get_origin(hint)
         if origin in (typing.Union, types.UnionType):
             return self.value(typing.get_args(hint)[0]) if self.dice.random() < 0.5 else None
