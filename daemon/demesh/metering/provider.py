@@ -153,6 +153,8 @@ class Provider:
             return self._gone(fact, now)
         self.credit.claimed(fact.claimed)
         self._term.told(fact)
+        if fact.closing and self._settlement is not None:
+            self._settlement.hurry(now)
         if self.phase is Phase.WAITING:
             return self._opened(fact, now)
         if self.phase is Phase.HELD and self._due is None:

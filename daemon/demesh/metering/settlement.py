@@ -14,13 +14,18 @@ CLOSE_RETRY_NS_MAX = 600 * SECOND
 
 class Settlement:
     """R-MET-20 Close carries the best voucher known when it is sent, and is sent again after 30 s,
-    60 s, ... 10 min for as long as the ledger still shows the channel open."""
+    60 s, ... 10 min for as long as the ledger still shows the channel open; the payee's also at
+    once when the ledger tells that the payer has closed, for then a window runs."""
 
     __slots__ = ("_wait_ns", "channel", "due")
 
     def __init__(self, channel: bytes, due: Instant) -> None:
         self.channel, self.due = channel, due
         self._wait_ns = CLOSE_RETRY_NS
+
+    def hurry(self, now: Instant) -> None:
+        """The payer's window runs: submit now, whatever was submitted before."""
+        self.due = now
 
     def tick(self, voucher: bytes, now: Instant) -> list[Act]:
         """Submit if it is time; `voucher` is the frame of the best one, or empty."""
