@@ -24,7 +24,7 @@ from demesh.metering.windows import edge_after, rate_at
 from demesh.metering.wording import sentence
 from demesh.wire.offers import Tariff, Tier, Window
 from demesh.wire.schema import decode
-from metering.tariffs import windowed
+from metering.tariffs import PATIENT, windowed
 from transport.brokers import free_port
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -175,6 +175,7 @@ def assert_adds_up(lines: list[str], tariff: Tariff, units: int) -> None:
     assert lines[-1].split()[0] == "total"
 
 
+@PATIENT
 @given(windowed(), st.integers(0, 10**7), st.integers(0, 2**31), st.integers(1, 20 * 86_400))
 def test_every_line_of_a_bill_can_be_recomputed_from_its_text(
     tariff: Tariff, units: int, first_s: int, lasts_s: int
@@ -190,6 +191,7 @@ def iso(time_s: int) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat()
 
 
+@PATIENT
 @given(windowed(), st.integers(0, 10**6), st.integers(0, 2**31), st.integers(1, 20 * 1440))
 def test_a_use_is_spread_evenly_over_the_time(
     tariff: Tariff, units: int, first_s: int, minutes: int

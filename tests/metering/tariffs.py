@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from demesh.metering.tariff import rates
 from demesh.wire.offers import Tariff, Tier, Window
+
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Drawing a tariff of eight rates takes a busy machine longer than the usual 200 ms."""
 
 AMOUNTS = st.integers(0, 10**9)
 UNITS = st.integers(0, 10**7)

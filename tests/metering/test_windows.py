@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from demesh.metering.windows import edge_after, rate_at
 from demesh.wire.offers import Tariff, Tier, Window
-from metering.tariffs import windowed
+from metering.tariffs import PATIENT, windowed
 
 PRICE = (Tier(None, 1, 1),)
 WEEK_S = 7 * 86_400
@@ -41,6 +41,7 @@ def by_calendar(one: Tariff, time_s: int) -> int:
     return min(held, default=0)
 
 
+@PATIENT
 @given(windowed(), TIMES_S)
 def test_a_rate_is_that_of_the_local_calendar(one, time_s):
     assert rate_at(one, time_s) == by_calendar(one, time_s)
@@ -71,6 +72,7 @@ def test_of_windows_that_overlap_the_first_counts():
     assert [rate_at(one, minute * 60) for minute in (599, 600, 659, 660)] == [2, 1, 1, 2]
 
 
+@PATIENT
 @given(windowed(), TIMES_S)
 def test_windows_come_again_every_week_and_each_minute_has_one_rate(one, time_s):
     assert rate_at(one, time_s) == rate_at(one, time_s + WEEK_S)
@@ -84,6 +86,7 @@ def test_a_week_has_as_many_minutes_of_each_rate_as_its_windows_say():
     assert [found.count(rate) for rate in range(4)] == [5 * 960, 5 * 120, 7 * 360, 2 * 1080]
 
 
+@PATIENT
 @given(windowed(), TIMES_S)
 def test_an_edge_is_the_first_change_of_the_rate(one, time_s):
     edge_s = edge_after(one, time_s)
@@ -109,6 +112,7 @@ def test_an_edge_may_be_a_week_away_and_over_the_end_of_a_year():
     assert edge_after(one, edge_s - 1) == edge_s
 
 
+@PATIENT
 @given(windowed(), TIMES_S, st.integers(-720, 840))
 def test_an_offset_moves_the_week_and_nothing_else(one, time_s, offset_min):
     moved = replace(one, offset_min=offset_min)

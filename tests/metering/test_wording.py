@@ -12,6 +12,7 @@ from demesh.metering.tariff import check, cost, rates
 from demesh.metering.windows import rate_at
 from demesh.metering.wording import sentence
 from demesh.wire.offers import Tariff, Tier, Window
+from metering.tariffs import PATIENT
 
 CENTS_24 = (Tier(None, 240_000, 1000),)
 CENTS_18 = (Tier(None, 180_000, 1000),)
@@ -109,6 +110,7 @@ TARIFFS = st.builds(
 GRID = (0, 1, 999, 1_000, 10_001, 10**8)
 
 
+@PATIENT
 @given(TARIFFS, TARIFFS)
 def test_what_reads_the_same_costs_the_same(one, other):
     if sentence(one) != sentence(other):
@@ -122,6 +124,7 @@ def test_what_reads_the_same_costs_the_same(one, other):
     assert [rate_at(one, at_s) for at_s in hours] == [rate_at(other, at_s) for at_s in hours]
 
 
+@PATIENT
 @given(TARIFFS, st.data())
 def test_what_costs_or_counts_otherwise_reads_otherwise(one, data):
     changed = data.draw(
@@ -130,7 +133,7 @@ def test_what_costs_or_counts_otherwise_reads_otherwise(one, data):
                 replace(one, start=one.start + 1),
                 replace(one, least=one.least + 1),
                 replace(one, most=(one.most or 30_000_000) + 1),
-                replace(one, scale=3),
+                replace(one, scale=3, tiers=CENTS_24, windows=(NIGHT,)),
                 replace(one, tiers=(Tier(7, 1, 1), *one.tiers[-1:])),
                 replace(one, windows=(*one.windows, NIGHT)),
                 replace(one, from_s=1),
