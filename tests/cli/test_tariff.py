@@ -64,6 +64,7 @@ def test_the_examples_are_read() -> None:
         ('unit = "kWh"\n' + FLAT, 1, 'unit = "kWh" is not known; write unit = "Wh" and scale = 3'),
         ('unit = "wh"\n' + FLAT, 1, 'unit = "wh" is not known; did you mean "Wh"?'),
         ('unit = "Wh"\nscale = 2\n' + FLAT, 0, "scale is 2, expected a multiple of 3"),
+        ('unit = "m3"\nscale = -3\n' + FLAT, 2, "scale goes with units that take a prefix: B, J,"),
         ('unit = "Wh"\nstrat = 2\n' + FLAT, 2, 'strat is unknown; did you mean "start"?'),
         ('unit = "Wh"\nstart = -1\n' + FLAT, 2, "start = -1 is outside 0.."),
         ('unit = "Wh"\nmost = 1\nleast = 2\n' + FLAT, 0, "most is 1, expected at least 2"),
@@ -270,7 +271,10 @@ def test_without_a_use_there_is_the_sentence_alone(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--use", "12.4"], "expected an amount in Wh or kWh or"),
+        (
+            ["--use", "12.4"],
+            "expected an amount in Wh or kWh or nWh or uWh or mWh or MWh or GWh or TWh, as in 12Wh",
+        ),
         (["--use=-1Wh"], "expected an amount in Wh"),
         (["--use", "1kW"], "expected an amount in Wh"),
         (["--use", "12.4567kWh"], "the tariff counts whole Wh"),

@@ -41,7 +41,7 @@ TABLE = [
     (priced(7, 2, "Wh", -3), "0.0035 per Wh"),
     (priced(7, 3, "Wh", 3), "0.000007 per 3 kWh"),
     (priced(1_800_000, 1, "m3"), "1800.00 per 1000 m3"),
-    (priced(1, 1, "m3", -3), "0.001 per 1000 10^-3 m3"),
+    (priced(1, 1, "m3", -3), "0.001 per 1000 (10^-3 m3)"),
     (priced(5, 1, "s"), "0.005 per 1000 s"),
     (priced(3, 1, "bit", 6), "0.003 per Gbit"),
     (replace(PLAIN, tiers=STEPS), "0.26 per kWh up to 10 kWh, then 0.32 per kWh"),

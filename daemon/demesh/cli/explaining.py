@@ -82,7 +82,7 @@ def read_use(tariff: Tariff, text: str) -> int:
     if found is None or found[2] not in exponents:
         known = " or ".join(exponents)
         raise InputError(
-            f'--use "{text}": expected an amount in {known}, as in 12{unit_name(tariff)}'
+            f'--use "{text}": expected an amount in {known}, as in 12{next(iter(exponents))}'
         )
     exact = Decimal(found[1]).scaleb(exponents[found[2]] - tariff.scale)
     units = int(exact)

@@ -68,8 +68,12 @@ def parse(table: Mapping[str, Any], where: str) -> Tariff:
                 "rate", f"no. {number} has no days, from and to; only the last one may be without"
             )
         listed.append(Window(*window, tiers))
+    unit, scale = _unit(top), top.integer("scale", -9, 9, 0)
+    if scale and unit not in PREFIXED:
+        known = ", ".join(sorted(PREFIXED))
+        raise top.misfit("scale", f"goes with units that take a prefix: {known}; leave it out")
     tariff = Tariff(
-        _unit(top),
+        unit,
         top.integer("start", 0, AMOUNT_MAX, 0),
         top.integer("least", 0, AMOUNT_MAX, 0),
         top.integer("most", 0, AMOUNT_MAX) if "most" in table else None,
@@ -78,7 +82,7 @@ def parse(table: Mapping[str, Any], where: str) -> Tariff:
         top.integer("utc_offset_min", -720, 840, 0),
         _time(top, "valid_from") or 0,
         _time(top, "valid_to"),
-        top.integer("scale", -9, 9, 0),
+        scale,
     )
     try:
         check(tariff)

@@ -70,11 +70,11 @@ def moment(time_s: int, offset_min: int) -> str:
 
 
 def unit_name(tariff: Tariff) -> str:
-    """What one count is: `Wh`, `kWh` where the scale is 3, `10^3 m3`."""
+    """What one count is: `Wh`, `kWh` where the scale is 3, `(10^3 m3)`."""
     found = _prefixed(tariff, tariff.scale)
     if found is not None:
         return found
-    return tariff.unit if not tariff.scale else f"10^{tariff.scale} {tariff.unit}"
+    return tariff.unit if not tariff.scale else f"(10^{tariff.scale} {tariff.unit})"
 
 
 def _prefixed(tariff: Tariff, exponent: int) -> str | None:
