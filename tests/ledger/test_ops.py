@@ -10,6 +10,7 @@ from demesh.ledger import ledger as ledger_module
 from demesh.ledger import ops as ops_module
 from demesh.ledger.events import Transferred
 from demesh.ledger.ledger import FORGOTTEN_MAX, Ledger
+from demesh.ledger.rules import RULES_VERSIONS
 from demesh.ledger.state import PARAMETERS, Result
 from demesh.wire.messages import GenesisAccount
 from ledger.book import (
@@ -19,10 +20,15 @@ from ledger.book import (
     COMMONS,
     DAY_S,
     FLOOR,
+    HOUR_S,
     START_S,
     STRANGER,
     Book,
+    certificate,
+    device,
+    enrolling,
     genesis_body,
+    mesh,
     open_voucher,
     opening,
     transfer,
@@ -214,6 +220,28 @@ def test_more_ops_than_a_signer_may_have_remembered_get_quota_and_may_come_again
     assert book.ledger.includable(third, book.time_s)
     assert book.block(third) == (Result.OK,)
     assert book.balance(BEN) == 4
+
+
+@pytest.mark.parametrize("rules", RULES_VERSIONS)
+def test_since_rules_3_all_devices_of_an_owner_share_its_memory(monkeypatch, rules):
+    monkeypatch.setattr(ops_module, "REMEMBERED_MAX", 2)
+    monkeypatch.setattr(ledger_module, "REMEMBERED_MAX", 2)
+    book = Book(rules=rules)
+    devices = [("barn", 1), ("shed", 2)]
+    for name, nonce in devices:
+        held = certificate(name, "ann")
+        options = {"nonce": nonce, "valid_until_s": START_S + 2, "submitter": BEN}
+        assert book.block(enrolling(held, 0, binding=mesh(rules), **options)) == (Result.OK,)
+    book.block(after_s=10)  # forgets Ben's
+    first, second = (transfer(device(name), CEM, 0) for name, _ in devices)
+    own = transfer(ANN, BEN, 1)
+    assert book.block(first, second) == (Result.AMOUNT,) * 2
+    shared = rules >= 3
+    assert book.ledger.includable(own, book.time_s) is not shared
+    assert book.block(own) == (Result.QUOTA if shared else Result.OK,)
+    assert book.block(transfer(BEN, CEM, 1)) == (Result.OK,)
+    book.block(after_s=2 * HOUR_S)
+    assert not any(key[:1] in (b"q", b"o") for key, _ in book.ledger.records())
 
 
 def test_includable_tells_what_a_block_would_record():

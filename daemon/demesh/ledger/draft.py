@@ -184,25 +184,32 @@ class Draft:
         return self._get(RECEIPTS + op, Receipt)
 
     def remembered(self, signer: bytes) -> int:
-        """How many ops of a signer are remembered."""
-        quota = self._get(QUOTAS + signer, Quota)
-        return 0 if quota is None else quota.remembered
+        """How many ops are remembered of those that count with a signer's (R-LED-49)."""
+        return self._remembered(self._holder(signer))
 
     def remember(self, op: bytes, signer: bytes, valid_until_s: int, result: Result) -> None:
         """Record the answer to an op until its validity is over."""
-        until_s = min(valid_until_s, TIME_S_MAX)
-        self._put(RECEIPTS + op, Receipt(result, signer, until_s))
+        until_s, holder = min(valid_until_s, TIME_S_MAX), self._holder(signer)
+        self._put(RECEIPTS + op, Receipt(result, holder, until_s))
         self._put(forget_key(op, until_s), MARK)
-        self._put(QUOTAS + signer, Quota(self.remembered(signer) + 1))
+        self._put(QUOTAS + holder, Quota(self._remembered(holder) + 1))
 
     def forget(self, op: bytes) -> None:
         """Remove the answer to an op."""
         receipt = self.receipt(op)
         assert receipt is not None, "only a remembered op is forgotten"
-        left = self.remembered(receipt.signer) - 1
+        left = self._remembered(receipt.signer) - 1
         self._put(RECEIPTS + op, None)
         self._put(forget_key(op, receipt.valid_until_s), None)
         self._put(QUOTAS + receipt.signer, Quota(left) if left else None)
+
+    def _holder(self, signer: bytes) -> bytes:
+        account = self.account(signer)
+        return self.rules.holder(signer, None if account is None else account.owner)
+
+    def _remembered(self, holder: bytes) -> int:
+        quota = self._get(QUOTAS + holder, Quota)
+        return 0 if quota is None else quota.remembered
 
     def stale_ops(self, count: int) -> list[bytes]:
         """At most `count` ops whose validity is over, the oldest first."""

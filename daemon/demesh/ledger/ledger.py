@@ -24,7 +24,7 @@ from demesh.ledger.membership import close_epoch
 from demesh.ledger.ops import REMEMBERED_MAX, VALIDITY_S_MAX, SignedOp, execute
 from demesh.ledger.payout import held, settle_due
 from demesh.ledger.proof import Path
-from demesh.ledger.rules import RULES_VERSIONS
+from demesh.ledger.rules import RULES, RULES_VERSIONS
 from demesh.ledger.state import (
     ACCOUNTS,
     AMOUNT_MAX,
@@ -183,7 +183,9 @@ class Ledger:
         ahead_s = op.valid_until_s - max(time_s, self.time_s)
         if not 0 <= ahead_s <= VALIDITY_S_MAX or self.result(op.id) is not None:
             return False
-        quota = self._get(QUOTAS + op.signer, Quota)
+        account, rules = self.account(op.signer), RULES[self.electorate.rules_version]
+        holder = rules.holder(op.signer, None if account is None else account.owner)
+        quota = self._get(QUOTAS + holder, Quota)
         return quota is None or quota.remembered < REMEMBERED_MAX
 
     def account(self, id: bytes) -> Account | None:

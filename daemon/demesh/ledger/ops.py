@@ -9,6 +9,8 @@ R-LED-6  An op whose valid_until is behind mesh time is EXPIRED, and never anyth
 R-LED-7  A result is forgotten once mesh time has passed valid_until, when the op can only be
          EXPIRED. At most REMEMBERED_MAX ops of a signer are remembered; one more gets QUOTA, which
          like any answer that is not final is not recorded.
+R-LED-49 From rules 3 on ops of all accounts of one owner count together for that; more devices are
+         no more memory.
 R-LED-8  An op does all it asks for, or nothing but record its result.
 R-LED-9  TRANSFER moves `amount` (at least 1) from the signer's account to another existing one; the
          signer's never falls below its floor.

@@ -15,11 +15,17 @@ from demesh.wire.opbodies import OpType
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """One version: the types of ops there are, and whether messages have grown since."""
+    """One version: the types of ops there are, whether messages have grown since, and whether
+    remembered ops count for the owner of who signed them."""
 
     version: int
     ops: frozenset[OpType]
     grown: bool
+    by_owner: bool
+
+    def holder(self, signer: bytes, owner: bytes | None) -> bytes:
+        """For whom a signer's ops count; `owner` is that of its account (R-LED-49)."""
+        return owner if self.by_owner and owner is not None else signer
 
 
 _FIRST_OPS = frozenset({OpType.TRANSFER, OpType.OPEN, OpType.CLAIM, OpType.CLOSE, OpType.MEMBER})
@@ -28,9 +34,9 @@ _FIRST_OPS = frozenset({OpType.TRANSFER, OpType.OPEN, OpType.CLAIM, OpType.CLOSE
 RULES = {
     rules.version: rules
     for rules in (
-        Rules(1, _FIRST_OPS, grown=False),
-        Rules(2, _FIRST_OPS, grown=False),
-        Rules(3, frozenset(OpType), grown=True),
+        Rules(1, _FIRST_OPS, grown=False, by_owner=False),
+        Rules(2, _FIRST_OPS, grown=False, by_owner=False),
+        Rules(3, frozenset(OpType), grown=True, by_owner=True),
     )
 }
 

@@ -66,7 +66,7 @@ class Result(IntEnum):
     OK = 0
     EXPIRED = 1  # valid_until is behind mesh time
     VALIDITY = 2  # valid_until is further ahead than VALIDITY_S_MAX
-    QUOTA = 3  # too many remembered ops of this signer; the same op may be included later
+    QUOTA = 3  # too many remembered ops (R-LED-49); the same op may be included later
     SIGNER = 4  # the signer has no account
     PEER = 5  # the other account does not exist, or is the signer's own
     AMOUNT = 6  # below 1
@@ -166,7 +166,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The recorded answer to an op."""
+    """The recorded answer to an op. `signer` is for whom it counts (R-LED-49)."""
 
     result: Result
     signer: Id
@@ -184,7 +184,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many ops of a signer are remembered."""
+    """How many ops are remembered that count for somebody (R-LED-49)."""
 
     remembered: U32
 
