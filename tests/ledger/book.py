@@ -17,6 +17,7 @@ from demesh.wire.kinds import Kind, Reject
 from demesh.wire.messages import GenesisAccount, GenesisBody, GenesisDevice
 from demesh.wire.offers import Split
 from demesh.wire.opbodies import (
+    Allot,
     CapLane,
     Claim,
     Close,
@@ -187,6 +188,10 @@ def claiming(submitter: bytes, frame: bytes, **options: int) -> SignedOp:
 
 def closing(signer: bytes, channel: bytes, frame: bytes = b"", **options: int) -> SignedOp:
     return signed(signer, Close(channel, frame), **options)
+
+
+def allotting(signer: bytes, to: bytes, amount: int, **options: int) -> SignedOp:
+    return signed(signer, Allot(to, amount), **options)
 
 
 def capping(submitter: bytes, frame: bytes, **options: int) -> SignedOp:

@@ -17,6 +17,7 @@ from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.identity import check_approval, check_certificate
 from demesh.wire.keys import device_id
 from demesh.wire.opbodies import (
+    Allot,
     CapLane,
     Claim,
     Close,
@@ -106,6 +107,7 @@ class Model:
         self.closing = False
         self.enrolments = 0
         self.floors = {account.id: account.floor for account in body.accounts}
+        self.owned = {account.id: account.owner for account in body.accounts}
         self.money = dict.fromkeys(self.floors, 0)
         self.tabs: dict[bytes, Tab] = {}
         self.answers: dict[bytes, tuple[bool, int]] = {}
@@ -178,6 +180,8 @@ class Model:
                 tab.ends_s += expiry_s - tab.expiry_s
                 tab.expiry_s = expiry_s
                 return True
+            case Allot(to, amount):
+                return self._allot(op.signer, to, amount)
             case Settle():
                 return self._settle(op.signer, op.body)
             case Close():
@@ -214,6 +218,15 @@ class Model:
             tab.ends_s = terms.expiry_s + terms.window_s
             self.tabs[op.id[:16]] = tab
         return sound
+
+    def _allot(self, who: bytes, to: bytes, amount: int) -> bool:
+        if who not in self.money or to == who or self.owned.get(to) != who or amount == 0:
+            return False
+        after = {who: self.floors[who] + amount, to: self.floors[to] - amount}
+        if any(floor > min(0, self.money[id]) for id, floor in after.items()):
+            return False
+        self.floors.update(after)
+        return True
 
     def _cap(self, payee: bytes, cap: object) -> bool:
         tab = self.tabs.get(cap.channel)
@@ -346,6 +359,7 @@ class Model:
             after.renewed_s = self.time_s
         self.cards[id] = after
         self.floors.setdefault(id, 0)
+        self.owned.setdefault(id, held.owner)
         self.money.setdefault(id, 0)
         return True
 
@@ -391,6 +405,7 @@ class Pair:
         accounts = dict(ledger.accounts())
         channels = dict(ledger.channels())
         assert {id: account.balance for id, account in accounts.items()} == model.money
+        assert {id: account.floor for id, account in accounts.items()} == model.floors
         assert {id: channel.claimed for id, channel in channels.items()} == {
             id: tab.due() for id, tab in model.tabs.items()
         }

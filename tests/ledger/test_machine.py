@@ -23,8 +23,10 @@ from ledger.book import (
     DORA,
     FOUNDING,
     HOUR_S,
+    IDS,
     OWNERS,
     STRANGER,
+    allotting,
     cap_frame,
     capping,
     certificate,
@@ -216,6 +218,19 @@ class Later(Street):
         """A channel, and mostly the party (1: payer, 2: payee) that may do it."""
         channel = data.draw(st.sampled_from(self.channels))
         return channel[0], channel[wanted] if data.draw(st.integers(0, 5)) else BEN
+
+    @rule(owner=anyone, name=devices, amount=amounts, sign=st.sampled_from([1, 1, -1]))
+    def allot(self, owner: bytes, name: str, amount: int, sign: int) -> None:
+        self.ask(allotting, owner, device_id(public(name)), sign * amount, life_s=HOUR_S)
+
+    @rule(name=devices, amount=st.integers(-3_000, 3_000))
+    def sound_allot(self, name: str, amount: int) -> None:
+        owner = IDS[owner_of[name]]
+        self.ask(allotting, owner, device_id(public(name)), amount, life_s=DAY_S)
+
+    @rule(name=devices, payee=people, amount=st.integers(1, 2_000))
+    def spend_what_was_allotted(self, name: str, payee: bytes, amount: int) -> None:
+        self.ask(transfer, device_id(public(name)), payee, amount, life_s=DAY_S)
 
     @rule(data=st.data(), amount=amounts)
     def top_up(self, data: st.DataObject, amount: int) -> None:

@@ -10,7 +10,7 @@ from demesh.ledger.rules import RULES_VERSIONS
 from demesh.ledger.state import Electorate, Result
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.opbodies import CapLane, Extend, Op, OpType, Settle, TopUp, Transfer
+from demesh.wire.opbodies import Allot, CapLane, Extend, Op, OpType, Settle, TopUp, Transfer
 from demesh.wire.schema import encode
 from demesh_consensus import Franchise
 from ledger.book import (
@@ -33,6 +33,7 @@ SINCE_3 = {
     OpType.EXTEND: Extend(ID, START_S + 1),
     OpType.SETTLE: Settle(ID, b""),
     OpType.CAP: CapLane(cap_frame(BEN, ID, 1)),
+    OpType.ALLOT: Allot(BEN, 1),
 }
 FIRST = {OpType.TRANSFER: Transfer(BEN, 1)}
 

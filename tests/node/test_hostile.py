@@ -11,11 +11,12 @@ from demesh.ledger.rules import RULES_VERSIONS
 from demesh.ports import Effect, Fetch, Fetched, SeekChunk, StoredBlock
 from demesh.wire import statements
 from demesh.wire.frame import seal_statement
+from demesh.wire.identity import device_id
 from demesh.wire.identity import signer as sign_with
 from demesh.wire.kinds import Kind
 from demesh.wire.messages import MESSAGE_OF_KIND, Recall, Seek, Want
 from demesh.wire.offers import Card
-from demesh.wire.opbodies import OP_BODIES, Op, OpType, Transfer
+from demesh.wire.opbodies import OP_BODIES, Allot, Op, OpType, Transfer
 from demesh.wire.schema import encode
 from node.hostile import Nonsense, Street, altered
 
@@ -180,3 +181,21 @@ def test_a_laggard_catches_up_over_real_frames() -> None:
     street.boot(street.boards[3])
     street.run(20)
     assert street.boards[3].node.consensus.tip.height == height
+
+
+def test_what_an_owner_allots_is_done_and_told_by_every_board() -> None:
+    street = Street()
+    street.run(3)
+    owner, board = street.bare.owners[0], street.boards[1]
+    id = device_id(bytes(owner.verify_key))
+    before = [street.boards[0].node.application.ledger.account(one) for one in (id, board.id)]
+    until_s = board.node.consensus.clock.read_s(street.now) + 60
+    payload = encode(Op(OpType.ALLOT, bytes(8), until_s, encode(Allot(board.id, -1_000))))
+    frame = seal_statement(Kind.OP, board.pen.binding, id, payload, sign_with(owner))
+    for one in street.boards:
+        street.give(one, street.topic(board, one, Kind.OP), frame)
+    street.run(10)
+    for one in street.boards:
+        after = [one.node.application.ledger.account(account) for account in (id, board.id)]
+        moved = [late.floor - early.floor for early, late in zip(before, after, strict=True)]
+        assert moved == [-1_000, 1_000]

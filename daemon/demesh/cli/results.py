@@ -42,4 +42,5 @@ SENTENCES: dict[Result, str] = {
     Result.CERTIFICATE: "the certificate does not hold: it was changed after it was signed",
     Result.APPROVAL: "the signature of an approval does not hold",
     Result.CAP: "the cap is not one of this channel's payee for this channel",
+    Result.CREDIT: "the account has less credit than that to give",
 }

@@ -81,6 +81,20 @@ class Draft:
         assert account is not None, "only accounts that were checked are asked for money"
         return account.balance - account.floor
 
+    def credit(self, id: bytes) -> int:
+        """How far below 0 the account `id` may fall, in micro-credits."""
+        account = self.account(id)
+        assert account is not None, "only accounts that were checked are asked for credit"
+        return -account.floor
+
+    def move_floor(self, id: bytes, amount: int) -> None:
+        """Let a floor rise by `amount`, or fall; above 0 or the balance is our own fault."""
+        account = self.account(id)
+        assert account is not None, "only floors of accounts that were checked move"
+        floor = account.floor + amount
+        assert floor <= min(0, account.balance), "R-LED-2: a floor above 0 or the balance"
+        self._put(ACCOUNTS + id, replace(account, floor=floor))
+
     def post(self, id: bytes, amount: int) -> None:
         """Add `amount` micro-credits, which may be negative; below the floor is our own fault."""
         account = self.account(id)

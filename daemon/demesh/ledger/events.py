@@ -133,6 +133,16 @@ class Enrolled:
     serial: int
 
 
+@dataclass(frozen=True, slots=True)
+class Allotted:
+    """`owner` gave `amount` of its credit to `account`, or took it back if below 0."""
+
+    op: bytes
+    owner: bytes
+    account: bytes
+    amount: int
+
+
 ChannelEvent = Opened | Claimed | Capped | Extended | Paid | Closing | Settled
 
-Event = Transferred | ChannelEvent | Enrolled
+Event = Transferred | ChannelEvent | Enrolled | Allotted

@@ -32,11 +32,13 @@ from demesh.ledger.channels import (
     settle_claims,
     top_up,
 )
+from demesh.ledger.credit import allot
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Event, Transferred
 from demesh.ledger.membership import set_member
 from demesh.ledger.state import Result
 from demesh.wire.opbodies import (
+    Allot,
     CapLane,
     Claim,
     Close,
@@ -123,5 +125,7 @@ def _dispatch(draft: Draft, op: SignedOp, open_voucher: OpenVoucher) -> Outcome:
             return settle_claims(draft, op.signer, op.body, open_voucher)
         case CapLane():
             return cap_lane(draft, op.body, open_voucher)
+        case Allot():
+            return allot(draft, op.id, op.signer, op.body)
         case _:
             assert_never(op.body)

@@ -96,6 +96,7 @@ class Result(IntEnum):
     CERTIFICATE = 30  # the certificate does not hold
     APPROVAL = 31  # the signature of an approval does not hold
     CAP = 32  # not a valid cap of this channel's payee for this channel
+    CREDIT = 33  # more credit than the account has to give
 
     @property
     def final(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.offers import Split
-from demesh.wire.schema import U32, U53, Bounds, Id, Nonce, Signature
+from demesh.wire.schema import U32, U53, Bounds, Id, Nonce, Signature, Signed53
 
 
 class OpType(IntEnum):
@@ -28,6 +28,7 @@ class OpType(IntEnum):
     EXTEND = 7
     SETTLE = 8
     CAP = 9
+    ALLOT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,14 @@ class CapLane:
     cap: Annotated[bytes, Bounds(1, 256)]
 
 
+@dataclass(frozen=True, slots=True)
+class Allot:
+    """The signer gives `amount` of its credit to an account of its own; below 0 takes it back."""
+
+    to: Id
+    amount: Signed53
+
+
 # A frame of 4,096 bytes less its envelope. The longest op that must fit is a MEMBER op with the
 # approvals of 33 of 64 owners and the longest names: 3,455 bytes.
 OP_FIELDS_BYTES_MAX = 3_840
@@ -139,6 +148,9 @@ OP_BODIES: dict[OpType, type] = {
     OpType.EXTEND: Extend,
     OpType.SETTLE: Settle,
     OpType.CAP: CapLane,
+    OpType.ALLOT: Allot,
 }
 
-OpBody = Transfer | OpenChannel | Claim | Close | SetMember | TopUp | Extend | Settle | CapLane
+OpBody = (
+    Transfer | OpenChannel | Claim | Close | SetMember | TopUp | Extend | Settle | CapLane | Allot
+)
