@@ -68,7 +68,12 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a provider sells. `lead` bounds the payer's risk, `lag` the payee's."""
+    """What a provider sells. `lead` bounds the payer's risk, `lag` the payee's.
+
+    `splits` is whom the channel has to pay beside the provider, `links` the most ticks on one
+    voucher (0: vouchers only), `window_s` how long the channel stays open after a close (0: the
+    usual, metering/settlement.py).
+    """
 
     revision: U32
     service: Name
@@ -78,6 +83,9 @@ class Offer:
     quantum_ms: U32
     lead: U53
     lag: U53
+    splits: Annotated[tuple[Split, ...], Bounds(0, 3), TAIL] = ()
+    links: Annotated[int, Bounds(0, 4096), TAIL] = 0
+    window_s: Annotated[U32, TAIL] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.offers import Split
-from demesh.wire.schema import U32, U53, Bounds, Id, Nonce, Signature, Signed53
+from demesh.wire.schema import TAIL, U32, U53, Bounds, Id, Nonce, Signature, Signed53
 
 
 class OpType(IntEnum):
@@ -53,9 +53,11 @@ class OpenChannel:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Anyone: record the payer's voucher (its whole frame)."""
+    """Anyone: record the payer's voucher (its whole frame), and the link that is `count` on."""
 
     voucher: Annotated[bytes, Bounds(1, 256)]
+    count: Annotated[int, Bounds(0, 4096), TAIL] = 0
+    link: Annotated[bytes, Bounds(0, 16), TAIL] = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,8 @@ class Close:
 
     channel: Id
     voucher: Annotated[bytes, Bounds(0, 256)]
+    count: Annotated[int, Bounds(0, 4096), TAIL] = 0
+    link: Annotated[bytes, Bounds(0, 16), TAIL] = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Settle:
 
     channel: Id
     voucher: Annotated[bytes, Bounds(0, 256)]
+    count: Annotated[int, Bounds(0, 4096), TAIL] = 0
+    link: Annotated[bytes, Bounds(0, 16), TAIL] = b""
 
 
 @dataclass(frozen=True, slots=True)
