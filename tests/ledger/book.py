@@ -29,6 +29,7 @@ from demesh.wire.opbodies import (
     TopUp,
     Transfer,
 )
+from demesh.wire.payword import root_of
 from demesh.wire.readings import Cap, Voucher
 from demesh.wire.schema import Malformed, decode, encode
 from demesh.wire.validate import Validator
@@ -133,15 +134,29 @@ def open_voucher(frame: bytes) -> tuple[bytes, Voucher | Cap] | None:
 
 def voucher_frame(payer: bytes, channel: bytes, cum: int, lane: int = 0) -> bytes:
     """A voucher signed by `payer`."""
-    return _statement(Kind.VOUCHER, payer, encode(Voucher(channel, lane, cum)))
+    return statement(Kind.VOUCHER, payer, encode(Voucher(channel, lane, cum)))
+
+
+def chain(channel: bytes, links: int, lane: int = 0, name: str = "chain") -> list[bytes]:
+    """The root, and the links that are 1, 2, ... before it; they follow from the name."""
+    last = blake2b(name.encode(), digest_size=16).digest()
+    return [root_of(last, links - at, channel, lane) for at in range(links + 1)]
+
+
+def chained_frame(
+    payer: bytes, channel: bytes, cum: int, step: int, links: list[bytes], lane: int = 0
+) -> bytes:
+    """A voucher signed by `payer`, with all of this chain."""
+    voucher = Voucher(channel, lane, cum, step, len(links) - 1, links[0])
+    return statement(Kind.VOUCHER, payer, encode(voucher))
 
 
 def cap_frame(payee: bytes, channel: bytes, cap: int, lane: int = 0) -> bytes:
     """A cap signed by `payee`."""
-    return _statement(Kind.CAP, payee, encode(Cap(channel, lane, cap)))
+    return statement(Kind.CAP, payee, encode(Cap(channel, lane, cap)))
 
 
-def _statement(kind: Kind, signer: bytes, payload: bytes) -> bytes:
+def statement(kind: Kind, signer: bytes, payload: bytes) -> bytes:
     name = next(name for name, id in IDS.items() if id == signer)
     return seal_statement(
         kind, BINDING, signer, payload, lambda message: KEYS[name].sign(message).signature
@@ -182,12 +197,21 @@ def opening(
     return signed(payer, body, **options)
 
 
-def claiming(submitter: bytes, frame: bytes, **options: int) -> SignedOp:
-    return signed(submitter, Claim(frame), **options)
+def claiming(
+    submitter: bytes, frame: bytes, count: int = 0, link: bytes = b"", **options: int
+) -> SignedOp:
+    return signed(submitter, Claim(frame, count, link), **options)
 
 
-def closing(signer: bytes, channel: bytes, frame: bytes = b"", **options: int) -> SignedOp:
-    return signed(signer, Close(channel, frame), **options)
+def closing(
+    signer: bytes,
+    channel: bytes,
+    frame: bytes = b"",
+    count: int = 0,
+    link: bytes = b"",
+    **options: int,
+) -> SignedOp:
+    return signed(signer, Close(channel, frame, count, link), **options)
 
 
 def allotting(signer: bytes, to: bytes, amount: int, **options: int) -> SignedOp:
@@ -198,8 +222,15 @@ def capping(submitter: bytes, frame: bytes, **options: int) -> SignedOp:
     return signed(submitter, CapLane(frame), **options)
 
 
-def settling(signer: bytes, channel: bytes, frame: bytes = b"", **options: int) -> SignedOp:
-    return signed(signer, Settle(channel, frame), **options)
+def settling(
+    signer: bytes,
+    channel: bytes,
+    frame: bytes = b"",
+    count: int = 0,
+    link: bytes = b"",
+    **options: int,
+) -> SignedOp:
+    return signed(signer, Settle(channel, frame, count, link), **options)
 
 
 def topping_up(signer: bytes, channel: bytes, amount: int, **options: int) -> SignedOp:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from hashlib import blake2b
 from math import ceil, floor
 
 from demesh.ledger.ledger import Ledger
@@ -159,7 +160,7 @@ class Model:
                 return self._open(op, op.body)
             case Claim(frame):
                 opened = open_voucher(frame)
-                return opened is not None and self._show(*opened) == "raised"
+                return opened is not None and self._show(*opened, op.body) == "raised"
             case CapLane(frame):
                 opened = open_voucher(frame)
                 return opened is not None and self._cap(*opened)
@@ -248,8 +249,10 @@ class Model:
             before = list(tab.shown)
             if opened is None or opened[1].channel != body.channel:
                 return False
-            if self._show(*opened) == "wrong":
+            if self._show(*opened, body) == "wrong":
                 return False
+        elif body.count or body.link:
+            return False
         had, worth = tab.due_when_settled, tab.worth()
         if tab.due() == had:
             if body.voucher:
@@ -275,7 +278,7 @@ class Model:
             self.money[who] += more
             tab.given[what] = part
 
-    def _show(self, payer: bytes, voucher: object) -> str:
+    def _show(self, payer: bytes, voucher: object, shown: Claim | Close | Settle) -> str:
         tab = self.tabs.get(voucher.channel)
         if (
             not isinstance(voucher, Voucher)
@@ -284,9 +287,25 @@ class Model:
             or voucher.lane >= 64
         ):
             return "wrong"
+        if voucher.root:
+            whole = len(voucher.root) == 16 and min(voucher.step, voucher.count_max) > 0
+            if not whole or voucher.cum + voucher.step * voucher.count_max >= 2**53:
+                return "wrong"
+        elif voucher.step or voucher.count_max:
+            return "wrong"
+        total = voucher.cum
+        if shown.count or shown.link:
+            walked, place = shown.link, b"tk1" + voucher.channel + bytes([voucher.lane])
+            if not 0 < shown.count <= voucher.count_max or len(walked) != 16:
+                return "wrong"
+            for _ in range(shown.count):
+                walked = blake2b(place + walked, digest_size=16).digest()
+            if walked != voucher.root:
+                return "wrong"
+            total += shown.count * voucher.step
         known = [cum for lane, cum in tab.shown if lane == voucher.lane]
-        tab.shown.append((voucher.lane, voucher.cum))
-        return "raised" if voucher.cum > max(known, default=0) else "known"
+        tab.shown.append((voucher.lane, total))
+        return "raised" if total > max(known, default=0) else "known"
 
     def _close(self, who: bytes, body: Close) -> bool:
         tab = self.tabs.get(body.channel)
@@ -298,8 +317,10 @@ class Model:
             opened = open_voucher(body.voucher)
             if opened is None or opened[1].channel != body.channel:
                 return False
-            if self._show(*opened) == "wrong":
+            if self._show(*opened, body) == "wrong":
                 return False
+        elif body.count or body.link:
+            return False
         if who == tab.payer:
             tab.closing, tab.ends_s = True, self.time_s + tab.terms.window_s
         else:

@@ -30,6 +30,8 @@ from ledger.book import (
     cap_frame,
     capping,
     certificate,
+    chain,
+    chained_frame,
     claiming,
     closing,
     enrolling,
@@ -257,6 +259,27 @@ class Later(Street):
             frame, id, _, payee = self.frame(data)
             who = payee if data.draw(st.integers(0, 5)) else CEM
             self.ask(settling, who, id, frame if with_voucher else b"", life_s=HOUR_S)
+
+    @rule(
+        data=st.data(),
+        how=st.sampled_from([claiming, closing, settling]),
+        step=st.integers(1, 500) | amounts,
+        claimed=st.integers(0, 5),
+        shown=st.integers(0, 5),
+        lane=st.integers(0, 1),
+        elsewhere=st.integers(0, 5),
+    )
+    def link(self, data, how, step, claimed, shown, lane, elsewhere) -> None:
+        """A voucher with a chain of 4, and a link: mostly one of it, or of another lane's."""
+        if self.channels:
+            frame, id, payer, payee = self.frame(data)
+            signer = payer if payer != STRANGER else BEN
+            own = chain(id, 4, lane)
+            frame = chained_frame(signer, id, data.draw(st.integers(0, 500)), step, own, lane)
+            links = own if elsewhere else chain(id, 4, 1 - lane)
+            link = (*links, b"")[shown] if data.draw(st.booleans()) else (*links, b"")[claimed]
+            where = () if how is claiming else (id,)
+            self.ask(how, payee, *where, frame, claimed, link, life_s=HOUR_S)
 
 
 TestMeeting = Meeting.TestCase

@@ -10,7 +10,18 @@ from demesh.ledger.rules import RULES_VERSIONS
 from demesh.ledger.state import Electorate, Result
 from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind, Reject
-from demesh.wire.opbodies import Allot, CapLane, Extend, Op, OpType, Settle, TopUp, Transfer
+from demesh.wire.opbodies import (
+    Allot,
+    CapLane,
+    Claim,
+    Close,
+    Extend,
+    Op,
+    OpType,
+    Settle,
+    TopUp,
+    Transfer,
+)
 from demesh.wire.schema import encode
 from demesh_consensus import Franchise
 from ledger.book import (
@@ -68,6 +79,14 @@ def test_an_op_that_came_with_rules_3_is_no_op_before(type_: OpType, rules: int)
 def test_an_op_of_the_first_rules_is_one_in_all(rules: int) -> None:
     frame = op_frame(OpType.TRANSFER, FIRST[OpType.TRANSFER])
     assert application(rules).submit(frame, START_S) is None
+
+
+@pytest.mark.parametrize("rules", RULES_VERSIONS)
+@pytest.mark.parametrize("body", [Claim(b"v", 1, ID), Close(ID, b"v", 1, ID)])
+def test_an_op_with_a_link_is_no_op_before_rules_3(body: Claim | Close, rules: int) -> None:
+    type_ = OpType.CLAIM if isinstance(body, Claim) else OpType.CLOSE
+    said = application(rules).submit(op_frame(type_, body), START_S)
+    assert said is (None if rules >= 3 else Reject.PAYLOAD)
 
 
 @pytest.mark.parametrize("rules", RULES_VERSIONS)

@@ -126,7 +126,7 @@ def _shapes(hand: Hand) -> Iterator[Case]:
         )
     fields = encode(Transfer(id_of("carol"), 5))
     until_s = BEGINS_S + 600
-    claim = hand.seal("alice", Op(OpType.CLAIM, bytes(8), until_s, fields))
+    other = hand.seal("alice", Op(OpType.OPEN, bytes(8), until_s, fields))
     torn = hand.seal("alice", Op(OpType.TRANSFER, bytes(8), until_s, fields[:-1]))
     cap = hand.seal("alice", Cap(bytes(16), 0, 5))
     bare = hand.vote("alice", Statement(NOTARIZE, 0, 1, b"", street.rules_version))
@@ -134,7 +134,7 @@ def _shapes(hand: Hand) -> Iterator[Case]:
     one = encode(street.says(NULLIFY, 1))
     short = b"\x83" + one + b"\x41\x03" + bstr(bytes(64))
     long = b"\x83" + one + b"\x42\x01\x00" + bstr(bytes(64))
-    yield Case("an op with another op's fields", (hand.says("alice", "op", claim),), {"PAYLOAD": 1})
+    yield Case("an op with another op's fields", (hand.says("alice", "op", other),), {"PAYLOAD": 1})
     yield Case("an op whose fields are cut", (hand.says("alice", "op", torn),), {"PAYLOAD": 1})
     if street.rules_version >= 3:
         yield Case("a cap, which has no topic", (hand.tells("alice", cap),), {"TOPIC": 1})

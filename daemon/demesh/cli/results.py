@@ -28,7 +28,7 @@ SENTENCES: dict[Result, str] = {
     Result.NOTHING: "the ledger has as much or more of it already: it would change nothing",
     Result.PARTY: "this is for the channel's other party, or for nobody but its parties",
     Result.CLOSING: "the channel is closing already, or has expired",
-    Result.CROWDED: "the block had answered as many changes of members as it may; give it again",
+    Result.CROWDED: "the block had answered as many such ops as it may; give it again",
     Result.SERIAL: "the device was changed meanwhile; look with demesh member list",
     Result.OWNER: "the certificate is not by the device's owner, or by no owner of the mesh",
     Result.UNCHANGED: "the device has just this certificate and weight already",
@@ -43,4 +43,5 @@ SENTENCES: dict[Result, str] = {
     Result.APPROVAL: "the signature of an approval does not hold",
     Result.CAP: "the cap is not one of this channel's payee for this channel",
     Result.CREDIT: "the account has less credit than that to give",
+    Result.LINK: "the link is none of the voucher's chain",
 }

@@ -24,6 +24,11 @@ R-LED-17  Splits name distinct existing accounts with ppm >= 1; with the commons
 R-LED-42  TOP_UP by the payer adds `amount` (at least 1) to the escrow, from its account and never
           below its floor, unless it has closed the channel or the channel has expired.
 R-LED-43  EXTEND by the payer moves the expiry to a later time within R-LED-11, unless as above.
+R-LED-46  With a link, in CLAIM, CLOSE or SETTLE, a voucher's total is that of wire/payword.py. One
+          that has only a part of a chain, or whose links could be worth more than an amount, is no
+          voucher; a link that is none of the chain is LINK.
+R-LED-48  A block checks WALKS_MAX links at most; an op with one more gets CROWDED, is not recorded
+          and may come again.
 R-LED-45  CAP, by anyone: a cap signed by the channel's payee, for this channel, on a lane below
           LANES_MAX: it wants no more than that there. The least of each lane is recorded; a cap
           below what was settled of the lane (R-LED-44) is one of just that, and a cap that lowers
@@ -39,6 +44,7 @@ from demesh.ledger.draft import Draft
 from demesh.ledger.events import Capped, Cause, Claimed, Closing, Event, Extended, Opened
 from demesh.ledger.payout import pay, settle
 from demesh.ledger.state import AMOUNT_MAX, PPM, TIME_S_MAX, Channel, Lane, Result
+from demesh.wire import payword
 from demesh.wire.offers import Split
 from demesh.wire.opbodies import CapLane, Claim, Close, Extend, OpenChannel, Settle, TopUp
 from demesh.wire.readings import Cap, Voucher
@@ -58,6 +64,9 @@ CHANNELS_MAX = 256
 
 # A record of a channel stays below 1 KiB with every lane in use.
 LANES_MAX = 64
+
+# A link is up to 4,096 hashes of a microsecond: a block of these takes a quarter of a second.
+WALKS_MAX = 64
 
 OpenVoucher = Callable[[bytes], tuple[bytes, Voucher | Cap] | None]
 """Of a VOUCHER or CAP frame the signer and what it says, or None unless the signature holds."""
@@ -115,7 +124,7 @@ def claim(draft: Draft, body: Claim, open_voucher: OpenVoucher) -> Outcome:
     channel = draft.channel(voucher.channel)
     if channel is None:
         return Result.CHANNEL
-    raised = _raised(channel, payer, voucher)
+    raised = _raised(draft, channel, payer, voucher, body)
     if isinstance(raised, Result):
         return raised
     draft.put_channel(voucher.channel, raised)
@@ -132,7 +141,7 @@ def close_channel(draft: Draft, signer: bytes, body: Close, open_voucher: OpenVo
     by_payer = signer == channel.payer
     if by_payer and (channel.close_at_s is not None or draft.time_s >= channel.expiry_s):
         return Result.CLOSING
-    ridden = _ridden(body.channel, channel, body.voucher, open_voucher)
+    ridden = _ridden(draft, channel, body, open_voucher)
     if isinstance(ridden, Result):
         return ridden
     channel, events = ridden
@@ -152,7 +161,7 @@ def settle_claims(draft: Draft, signer: bytes, body: Settle, open_voucher: OpenV
         return Result.CHANNEL
     if signer != channel.payee:
         return Result.PARTY
-    ridden = _ridden(body.channel, channel, body.voucher, open_voucher)
+    ridden = _ridden(draft, channel, body, open_voucher)
     if isinstance(ridden, Result):
         return ridden
     paid = pay(draft, body.channel, ridden[0])
@@ -237,30 +246,38 @@ def _splits_fit(draft: Draft, splits: tuple[Split, ...]) -> bool:
 
 
 def _ridden(
-    id: bytes, channel: Channel, frame: bytes, open_voucher: OpenVoucher
+    draft: Draft, channel: Channel, body: Close | Settle, open_voucher: OpenVoucher
 ) -> tuple[Channel, tuple[Event, ...]] | Result:
     """The channel with a riding voucher recorded and what to tell of it, or why not (R-LED-14)."""
-    if not frame:
-        return channel, ()
-    payer, voucher = open_voucher(frame) or (b"", None)
-    if not isinstance(voucher, Voucher) or voucher.channel != id:
+    if not body.voucher:
+        return Result.LINK if body.count or body.link else (channel, ())
+    payer, voucher = open_voucher(body.voucher) or (b"", None)
+    if not isinstance(voucher, Voucher) or voucher.channel != body.channel:
         return Result.VOUCHER
-    raised = _raised(channel, payer, voucher)
+    raised = _raised(draft, channel, payer, voucher, body)
     if isinstance(raised, Channel):
         return raised, (_claimed(raised, voucher),)
     return (channel, ()) if raised is Result.NOTHING else raised
 
 
-def _raised(channel: Channel, payer: bytes, voucher: Voucher) -> Channel | Result:
-    """The channel with the voucher's total recorded on its lane, or why not."""
-    if payer != channel.payer:
+def _raised(
+    draft: Draft, channel: Channel, payer: bytes, voucher: Voucher, body: Claim | Close | Settle
+) -> Channel | Result:
+    """The channel with the voucher's total and link recorded on its lane, or why not."""
+    if payer != channel.payer or not payword.sound(voucher):
         return Result.VOUCHER
     if not 0 <= voucher.lane < LANES_MAX:
         return Result.LANE
-    lane = channel.lane(voucher.lane)
-    if voucher.cum <= lane.cum:
+    lane, total = channel.lane(voucher.lane), voucher.cum + body.count * voucher.step
+    if body.count or body.link:
+        if draft.walks >= WALKS_MAX:
+            return Result.CROWDED
+        draft.walks += 1
+        if not payword.fits(voucher, body.count, body.link):
+            return Result.LINK
+    if total <= lane.cum:
         return Result.NOTHING
-    return _with_lane(channel, replace(lane, cum=voucher.cum))
+    return _with_lane(channel, replace(lane, cum=total))
 
 
 def _with_lane(channel: Channel, lane: Lane) -> Channel:
@@ -276,6 +293,6 @@ def _claimed(channel: Channel, voucher: Voucher) -> Claimed:
         payer=channel.payer,
         payee=channel.payee,
         lane=voucher.lane,
-        cum=voucher.cum,
+        cum=channel.lane(voucher.lane).cum,
         claimed=channel.claimed,
     )

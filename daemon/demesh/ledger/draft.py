@@ -61,6 +61,7 @@ class Draft:
         self._touched: dict[bytes, None] = {}
         self._enrolled: dict[bytes, None] = {}
         self.enrolments = 0  # MEMBER ops of this block that were answered (R-LED-26)
+        self.walks = 0  # links of this block that were checked (R-LED-48)
         parameters = self._get(PARAMETERS, Parameters)
         assert parameters is not None, "a ledger has parameters from its genesis on"
         self.time_s = max(parameters.time_s, min(time_s, TIME_S_MAX))

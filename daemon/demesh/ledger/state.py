@@ -82,7 +82,7 @@ class Result(IntEnum):
     NOTHING = 16  # the claim raises nothing
     PARTY = 17  # only payer and payee close a channel
     CLOSING = 18  # the window runs already
-    CROWDED = 19  # the block has answered its MEMBER ops; the same op may be included later
+    CROWDED = 19  # the block has answered its share of such ops; it may be included later
     SERIAL = 20  # not one more than the member's serial
     OWNER = 21  # the certificate's owner is none of the mesh, or not the member's
     UNCHANGED = 22  # the device has just this certificate and weight
@@ -97,6 +97,7 @@ class Result(IntEnum):
     APPROVAL = 31  # the signature of an approval does not hold
     CAP = 32  # not a valid cap of this channel's payee for this channel
     CREDIT = 33  # more credit than the account has to give
+    LINK = 34  # not a link of this voucher's chain
 
     @property
     def final(self) -> bool:
