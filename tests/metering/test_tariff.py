@@ -87,7 +87,7 @@ def test_how_units_of_several_rates_were_cut_changes_nothing(tariff, data, piece
     for own, units in zip(rates(tariff), counts, strict=True):
         alone += cost(Tariff("Wh", 0, 0, None, own), units)
     total = max(tariff.start + alone, tariff.least if any(counts) else 0)
-    assert cost(tariff, counts) == min(total, tariff.most or total)
+    assert cost(tariff, counts) == (total if tariff.most is None else min(total, tariff.most))
 
 
 @PATIENT
@@ -134,6 +134,12 @@ def test_the_items_of_a_bill_have_every_unit_once_and_add_up(case):
         assert sum(item.units for item in items if item.rate == rate) == units
     total = tariff.start + sum(item.amount for item in items)
     assert total == cost(replace(tariff, least=0, most=None), counts)
+
+
+def test_a_tariff_that_costs_nothing_at_most_costs_nothing():
+    free = replace(flat(0), most=0, windows=(Window(1, 0, 1, (Tier(None, 1, 1),)),))
+    assert cost(free, (0, 1)) == 0
+    assert [item.amount for item in itemise(free, (0, 1))] == [1]
 
 
 def test_rates_that_were_not_used_yet_may_be_missing_from_the_counts():
