@@ -14,7 +14,7 @@ from ledger.book import ANN, BEN, KEYS, START_S, genesis_body, open_voucher, tra
 
 GROUP = "ledger"
 
-BLOCK_SIZES = (1, 10, 100)
+BLOCK_SIZES = (1, 10, 100, 1_000)
 MESSAGE = b"as long as a transfer: " + bytes(120)
 
 
@@ -24,7 +24,7 @@ def rows(plan: Plan) -> Iterator[Row]:
     key = bytes(KEYS["ann"].verify_key)
     signature = KEYS["ann"].sign(MESSAGE).signature
     for count in BLOCK_SIZES:
-        rounds = plan.count(31, 2)
+        rounds = plan.count(31 if count <= 100 else 7, 2)
         blocks = iter(
             [transfer(ANN, BEN, 1, nonce=10**6 + 1000 * turn + n) for n in range(count)]
             for turn in range(rounds + 1)
@@ -39,7 +39,7 @@ def rows(plan: Plan) -> Iterator[Row]:
 
         taken, verified = per_item_ns([apply, verify], 1, rounds)
         how = f"{len(ledger.records())} records, signatures known; median of {rounds}, CPU time"
-        what = f"apply and root, {count} op{'s' if count > 1 else ''}"
+        what = f"apply and root, {count:,} op{'s' if count > 1 else ''}"
         reference = f"{count} verif{'ies' if count > 1 else 'y'}"
         yield Row(GROUP, what, taken / 1000, "us", how, verified / 1000, reference)
 

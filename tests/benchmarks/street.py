@@ -44,6 +44,8 @@ def rows(plan: Plan) -> Iterator[Row]:
     around = sum(tally.sent[kind] for kind in AROUND)
     yield Row(GROUP, "messages per session-second", during / served_s, "",
               f"READING, VOUCHER; {how}", pages, f"2 per {quantum_s:g} s quantum")  # fmt: skip
+    yield Row(GROUP, "bytes per session-minute", 60 * tally.bytes / served_s, "B",
+              f"sealed payloads of READING, VOUCHER; {how}")  # fmt: skip
     yield Row(GROUP, "messages around a session", around / max(1, tally.sessions), "",
               f"ACCEPT, ACK, REFUSE, END; {tally.sessions} sessions")  # fmt: skip
     yield Row(GROUP, "fsyncs for metering per session-second", tally.urgent / served_s, "",
@@ -60,7 +62,7 @@ class Tally:
     def __init__(self, letters: Letters) -> None:
         self._letters = letters
         self.sent: Counter[Kind] = Counter()
-        self.urgent = self.votes = self.sessions = 0
+        self.bytes = self.urgent = self.votes = self.sessions = 0
         self._served_ns = 0
         self._began: dict[tuple[bytes, bytes], Instant] = {}
         self._now: dict[bytes, Instant] = {}  # each board has a clock of its own
@@ -76,7 +78,9 @@ class Tally:
             if isinstance(effect, Publish) and "/to/" in effect.topic:
                 envelope = read_envelope(self._letters.opened(board, effect).payload)
                 assert not isinstance(envelope, Reject), envelope
-                self.sent[Kind(envelope.kind)] += 1
+                kind = Kind(envelope.kind)
+                self.sent[kind] += 1
+                self.bytes += len(effect.payload) if kind in DURING else 0
             elif isinstance(effect, Actuate):
                 self._actuated(board, effect, now)
 

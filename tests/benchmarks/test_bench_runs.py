@@ -18,7 +18,17 @@ from demesh.wire import _reference
 from demesh.wire.kinds import Reject
 from demesh_sim.links import HEADER_BYTES
 
-CHEAP = ("validate", "ledger", "metering", "street", "swarm", "traffic", "voters")
+CHEAP = (
+    "validate",
+    "ledger",
+    "claims",
+    "metering",
+    "quantum",
+    "street",
+    "swarm",
+    "traffic",
+    "voters",
+)
 
 
 def test_every_cheap_group_gives_rows_that_say_what_they_measured(tmp_path: Path) -> None:

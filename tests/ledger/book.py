@@ -7,6 +7,7 @@ from hashlib import blake2b
 
 from nacl.signing import SigningKey
 
+from demesh.ledger.channels import OpenVoucher
 from demesh.ledger.ledger import Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.state import AccountKind, Result
@@ -118,18 +119,23 @@ def new_validator() -> Validator:
     return validator
 
 
-_VALIDATOR = new_validator()
-
-
-def open_voucher(frame: bytes) -> tuple[bytes, Voucher | Cap] | None:
+def new_opener() -> OpenVoucher:
     """The port of `Ledger.apply` as a node implements it: checks envelope, kind and signature."""
-    view = _VALIDATOR.check(frame)
-    if isinstance(view, Reject) or view.kind not in (Kind.VOUCHER, Kind.CAP):
-        return None
-    try:
-        return view.sender, decode(Voucher if view.kind is Kind.VOUCHER else Cap, view.payload)
-    except Malformed:
-        return None
+    validator = new_validator()
+
+    def open_voucher(frame: bytes) -> tuple[bytes, Voucher | Cap] | None:
+        view = validator.check(frame)
+        if isinstance(view, Reject) or view.kind not in (Kind.VOUCHER, Kind.CAP):
+            return None
+        try:
+            return view.sender, decode(Voucher if view.kind is Kind.VOUCHER else Cap, view.payload)
+        except Malformed:
+            return None
+
+    return open_voucher
+
+
+open_voucher = new_opener()
 
 
 def voucher_frame(payer: bytes, channel: bytes, cum: int, lane: int = 0) -> bytes:
@@ -139,8 +145,10 @@ def voucher_frame(payer: bytes, channel: bytes, cum: int, lane: int = 0) -> byte
 
 def chain(channel: bytes, links: int, lane: int = 0, name: str = "chain") -> list[bytes]:
     """The root, and the links that are 1, 2, ... before it; they follow from the name."""
-    last = blake2b(name.encode(), digest_size=16).digest()
-    return [root_of(last, links - at, channel, lane) for at in range(links + 1)]
+    way = [blake2b(name.encode(), digest_size=16).digest()]
+    for _ in range(links):
+        way.append(root_of(way[-1], 1, channel, lane))
+    return way[::-1]
 
 
 def chained_frame(
