@@ -15,6 +15,7 @@ from functools import lru_cache
 import cbor2
 from nacl.signing import SigningKey
 
+from demesh.wire.approvals import Domain, Fields, approve, holds
 from demesh.wire.certificates import DeviceCertificate
 from demesh.wire.frame import Binding, Sign
 from demesh.wire.keys import ID_BYTES, device_id, is_public_key, signed_by, signer
@@ -53,7 +54,6 @@ __all__ = [
 
 _VALUE_OF = {character: value for value, character in enumerate(ALPHABET)}
 _CERTIFICATE_DOMAIN = "demesh device certificate 1"
-_MEMBER_DOMAIN = "demesh member 1"
 _GENESIS_DOMAIN = "demesh genesis 1"
 
 # -- ids ------------------------------------------------------------------------------------------
@@ -153,8 +153,7 @@ def approve_member(
     owner: SigningKey, binding: Binding, certificate: DeviceCertificate, weight: int, serial: int
 ) -> Approval:
     """An owner's word that a device is to be a member of this weight, as its change `serial`."""
-    signature = signer(owner)(_member_bytes(binding, certificate, weight, serial))
-    return Approval(device_id(bytes(owner.verify_key)), signature)
+    return approve(owner, binding, Domain.MEMBER, _membership(certificate, weight, serial))
 
 
 def check_approval(
@@ -166,23 +165,12 @@ def check_approval(
     serial: int,
 ) -> bool:
     """Whether this owner signed just this membership in this mesh (R-WIRE-5)."""
-    return approval.owner == device_id(owner_public_key) and signed_by(
-        owner_public_key, _member_bytes(binding, certificate, weight, serial), approval.signature
-    )
+    fields = _membership(certificate, weight, serial)
+    return holds(approval, owner_public_key, binding, Domain.MEMBER, fields)
 
 
-def _member_bytes(
-    binding: Binding, certificate: DeviceCertificate, weight: int, serial: int
-) -> bytes:
-    fields = [
-        _MEMBER_DOMAIN,
-        binding.mesh_id,
-        binding.generation,
-        encode(certificate),
-        weight,
-        serial,
-    ]
-    return cbor2.dumps(fields, canonical=True)
+def _membership(certificate: DeviceCertificate, weight: int, serial: int) -> Fields:
+    return encode(certificate), weight, serial
 
 
 # -- genesis --------------------------------------------------------------------------------------
