@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from demesh.ledger.channels import OpenVoucher
-from demesh.ledger.events import Allotted, ChannelEvent, Enrolled, Event, Settled, Transferred
+from demesh.ledger.events import ChannelEvent, Enrolled, Event, Settled
 from demesh.ledger.ledger import Applied, Ledger
 from demesh.ledger.ops import SignedOp
 from demesh.ledger.rules import RULES
@@ -222,9 +222,7 @@ class Application:
         """What became of a device's channels in a final block."""
         facts = []
         for event in events:
-            if isinstance(event, Transferred | Enrolled | Allotted):
-                continue
-            if device not in (event.payer, event.payee):
+            if not isinstance(event, ChannelEvent) or device not in (event.payer, event.payee):
                 continue
             channel = self.ledger.channel(event.channel)
             facts.append(_fact(event.channel, channel) if channel else _gone(event))

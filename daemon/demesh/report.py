@@ -9,7 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
-from demesh.ledger.events import Allotted, Enrolled, Event, Settled
+from demesh.ledger.events import ChannelEvent, Event, Settled, Transferred
 from demesh.ledger.state import Result
 from demesh.membership.directory import Directory, Member
 from demesh.membership.presence import Presence
@@ -275,7 +275,7 @@ class Report:
     def _event(self, event: Event) -> Json:
         name = self._directory.name
         document: dict[str, Json] = {"event": type(event).__name__.lower()}
-        if not isinstance(event, Enrolled | Allotted):
+        if isinstance(event, Transferred | ChannelEvent):
             document |= {"from": name(event.payer), "to": name(event.payee)}
         for field in fields(event):
             value = getattr(event, field.name)

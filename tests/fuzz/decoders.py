@@ -67,7 +67,7 @@ CLASSES = (
     *(DeviceCertificate, GenesisBody, Genesis),
     *(Standing, ProviderEntry, PayerEntry),
     *(HandOver, Proof, Checkpoint, Records, statements.Header),
-    *(state.Account, state.Channel, state.Receipt, state.Parameters, state.Quota),
+    *(state.Account, state.Channel, state.Receipt, state.Parameters, state.Quota, state.Backing),
     *(state.Owner, state.Membership, state.Electorate),
 )
 

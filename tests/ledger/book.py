@@ -19,12 +19,15 @@ from demesh.wire.messages import GenesisAccount, GenesisBody, GenesisDevice
 from demesh.wire.offers import Split
 from demesh.wire.opbodies import (
     Allot,
+    Call,
     CapLane,
     Claim,
     Close,
     Extend,
+    Guarantee,
     OpBody,
     OpenChannel,
+    Release,
     SetMember,
     Settle,
     TopUp,
@@ -224,6 +227,18 @@ def closing(
 
 def allotting(signer: bytes, to: bytes, amount: int, **options: int) -> SignedOp:
     return signed(signer, Allot(to, amount), **options)
+
+
+def guaranteeing(signer: bytes, taker: bytes, amount: int, **options: int) -> SignedOp:
+    return signed(signer, Guarantee(taker, amount), **options)
+
+
+def releasing(signer: bytes, taker: bytes, amount: int, **options: int) -> SignedOp:
+    return signed(signer, Release(taker, amount), **options)
+
+
+def calling(signer: bytes, taker: bytes, amount: int, **options: int) -> SignedOp:
+    return signed(signer, Call(taker, amount), **options)
 
 
 def capping(submitter: bytes, frame: bytes, **options: int) -> SignedOp:

@@ -19,11 +19,14 @@ from demesh.wire.identity import check_approval, check_certificate
 from demesh.wire.keys import device_id
 from demesh.wire.opbodies import (
     Allot,
+    Call,
     CapLane,
     Claim,
     Close,
     Extend,
+    Guarantee,
     OpenChannel,
+    Release,
     SetMember,
     Settle,
     TopUp,
@@ -110,6 +113,7 @@ class Model:
         self.floors = {account.id: account.floor for account in body.accounts}
         self.owned = {account.id: account.owner for account in body.accounts}
         self.money = dict.fromkeys(self.floors, 0)
+        self.pledges: dict[tuple[bytes, bytes], int] = {}
         self.tabs: dict[bytes, Tab] = {}
         self.answers: dict[bytes, tuple[bool, int]] = {}
         self.time_s = START_S
@@ -183,6 +187,12 @@ class Model:
                 return True
             case Allot(to, amount):
                 return self._allot(op.signer, to, amount)
+            case Guarantee(taker, amount):
+                return self._guarantee(op.signer, taker, amount)
+            case Release(taker, amount):
+                return self._release(op.signer, taker, amount, self.free(taker))
+            case Call(taker, amount):
+                return self._call(op.signer, taker, amount)
             case Settle():
                 return self._settle(op.signer, op.body)
             case Close():
@@ -191,7 +201,51 @@ class Model:
                 return op.signer in self.money and self._enrol(op.body)
 
     def _can_spend(self, who: bytes, amount: int) -> bool:
-        return who in self.money and 0 < amount <= self.money[who] - self.floors[who]
+        if who not in self.money or amount <= 0:
+            return False
+        pledged = self.pledged(who)
+        return amount <= (self.money[who] - pledged if pledged else self.free(who))
+
+    def pledged(self, giver: bytes) -> int:
+        """What one answers for others with."""
+        return sum(amount for (one, _), amount in self.pledges.items() if one == giver)
+
+    def backed(self, taker: bytes) -> int:
+        """What others answer for one with."""
+        return sum(amount for (_, one), amount in self.pledges.items() if one == taker)
+
+    def free(self, who: bytes) -> int:
+        return self.money.get(who, 0) - self.floors.get(who, 0)
+
+    def _guarantee(self, giver: bytes, taker: bytes, amount: int) -> bool:
+        if giver not in self.money or taker not in self.money or taker == giver:
+            return False
+        takers = {one for (other, one), _ in self.pledges.items() if other == giver}
+        if not 0 < amount <= self.money[giver] - self.pledged(giver) or len(takers | {taker}) > 16:
+            return False
+        if amount - sum(self.floors.values()) > 2**53 - 1:
+            return False
+        self.pledges[giver, taker] = self.pledges.get((giver, taker), 0) + amount
+        self.floors[taker] -= amount
+        return True
+
+    def _release(self, giver: bytes, taker: bytes, amount: int, most: int) -> bool:
+        left = self.pledges.get((giver, taker), 0) - amount
+        if amount < 1 or left < 0 or amount > most:
+            return False
+        del self.pledges[giver, taker]
+        if left:
+            self.pledges[giver, taker] = left
+        self.floors[taker] += amount
+        return True
+
+    def _call(self, giver: bytes, taker: bytes, amount: int) -> bool:
+        owes = -self.money.get(taker, 0)
+        if not self._release(giver, taker, amount, owes):
+            return False
+        self.money[giver] -= amount
+        self.money[taker] += amount
+        return True
 
     def _move(self, payer: bytes, payee: bytes, amount: int) -> bool:
         if payee == payer or payee not in self.money or not self._can_spend(payer, amount):
@@ -224,7 +278,7 @@ class Model:
         if who not in self.money or to == who or self.owned.get(to) != who or amount == 0:
             return False
         after = {who: self.floors[who] + amount, to: self.floors[to] - amount}
-        if any(floor > min(0, self.money[id]) for id, floor in after.items()):
+        if any(floor > min(-self.backed(id), self.money[id]) for id, floor in after.items()):
             return False
         self.floors.update(after)
         return True
@@ -427,6 +481,11 @@ class Pair:
         channels = dict(ledger.channels())
         assert {id: account.balance for id, account in accounts.items()} == model.money
         assert {id: account.floor for id, account in accounts.items()} == model.floors
+        for id, account in accounts.items():
+            assert (account.locked, account.backed) == (model.pledged(id), model.backed(id))
+            assert not account.locked or account.balance >= account.locked, "locked money is spent"
+        if ledger.electorate.rules_version >= 3:
+            assert ledger.credit == -sum(model.floors.values())
         assert {id: channel.claimed for id, channel in channels.items()} == {
             id: tab.due() for id, tab in model.tabs.items()
         }

@@ -83,7 +83,7 @@ def credit_is_made_of_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def credit_in_use_is_given_away(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Draft, "room", lambda self, id: 2**53)
+    patch.setattr(Draft, "slack", lambda self, id: 2**53)
 
 
 @pytest.mark.parametrize("mutant", [credit_is_made_of_nothing, credit_in_use_is_given_away])

@@ -19,7 +19,7 @@ PINNED = {
         "8cbed84d94d7ecf91ee467f367fc7a40"
     ),
     3: (
-        "6d2c45729ceedcacbf2955304904c3690dce74a91f712c82ee4e038bf4f81551 "
+        "29eb75068e810332cbceb2d41b731d56bcdb9bf8039b3e309930e5aa72a91d74 "
         "dc36d394bab4216001386eccd72f7fcf"
     ),
 }

@@ -27,6 +27,7 @@ from ledger.book import (
     OWNERS,
     STRANGER,
     allotting,
+    calling,
     cap_frame,
     capping,
     certificate,
@@ -36,10 +37,12 @@ from ledger.book import (
     closing,
     enrolling,
     extending,
+    guaranteeing,
     mesh,
     open_voucher,
     opening,
     public,
+    releasing,
     settling,
     topping_up,
     transfer,
@@ -233,6 +236,27 @@ class Later(Street):
     @rule(name=devices, payee=people, amount=st.integers(1, 2_000))
     def spend_what_was_allotted(self, name: str, payee: bytes, amount: int) -> None:
         self.ask(transfer, device_id(public(name)), payee, amount, life_s=DAY_S)
+
+    @rule(
+        how=st.sampled_from([guaranteeing, releasing, calling]),
+        giver=anyone,
+        taker=anyone,
+        amount=st.integers(0, 2_000) | amounts,
+    )
+    def guarantee(self, how, giver: bytes, taker: bytes, amount: int) -> None:
+        self.ask(how, giver, taker, amount, life_s=HOUR_S)
+
+    @rule(
+        parties=st.permutations([ANN, BEN, CEM]),
+        amount=st.integers(1, 2_000),
+        how=st.sampled_from([releasing, calling]),
+    )
+    def sound_guarantee(self, parties: list[bytes], amount: int, how) -> None:
+        """Somebody gets money, guarantees with it, and wants some of it back."""
+        giver, taker, third = parties
+        self.ask(transfer, third, giver, amount, life_s=DAY_S)
+        self.ask(guaranteeing, giver, taker, amount, life_s=DAY_S)
+        self.ask(how, giver, taker, amount // 2 + 1, life_s=DAY_S)
 
     @rule(data=st.data(), amount=amounts)
     def top_up(self, data: st.DataObject, amount: int) -> None:

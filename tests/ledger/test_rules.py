@@ -12,12 +12,15 @@ from demesh.wire.frame import seal_statement
 from demesh.wire.kinds import Kind, Reject
 from demesh.wire.opbodies import (
     Allot,
+    Call,
     CapLane,
     Claim,
     Close,
     Extend,
+    Guarantee,
     Op,
     OpType,
+    Release,
     Settle,
     TopUp,
     Transfer,
@@ -45,6 +48,9 @@ SINCE_3 = {
     OpType.SETTLE: Settle(ID, b""),
     OpType.CAP: CapLane(cap_frame(BEN, ID, 1)),
     OpType.ALLOT: Allot(BEN, 1),
+    OpType.GUARANTEE: Guarantee(BEN, 1),
+    OpType.RELEASE: Release(BEN, 1),
+    OpType.CALL: Call(BEN, 1),
 }
 FIRST = {OpType.TRANSFER: Transfer(BEN, 1)}
 

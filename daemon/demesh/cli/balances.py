@@ -41,18 +41,13 @@ def meant(mesh: Mesh, given: str) -> bytes:
     return id
 
 
-def free(account: Account) -> int:
-    """What it may spend now, in micro-credits (R-LED-2)."""
-    return account.balance - account.floor
-
-
 def listing(mesh: Mesh, chosen: bytes | None) -> list[str]:
     """The accounts as a table, by owner and name; below a chosen one its channels."""
     names = names_of(mesh.ledger, mesh.body.commons)
     rows: list[tuple[str, ...]] = [TITLES]
     for id, account in _accounts(mesh, chosen):
         escrow = sum(held(c) for _, c in mesh.ledger.channels() if c.payer == id)
-        amounts = map(credits_text, (account.balance, free(account), account.floor, escrow))
+        amounts = map(credits_text, (account.balance, account.room, account.floor, escrow))
         name, owner = names.get(id, "-"), names.get(account.owner, "-")
         rows.append((name, KINDS.get(account.kind, str(account.kind)), owner, *amounts, _text(id)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -92,8 +87,10 @@ def document(mesh: Mesh, chosen: bytes | None) -> dict[str, Json]:
                 "kind": KINDS.get(account.kind, str(account.kind)),
                 "owner": _text(account.owner),
                 "balance": account.balance,
-                "free": free(account),
+                "free": account.room,
                 "floor": account.floor,
+                "locked": account.locked,
+                "backed": account.backed,
                 "channels": channels,
             }
         )

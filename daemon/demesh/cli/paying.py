@@ -8,7 +8,7 @@ from pathlib import Path
 from nacl.signing import SigningKey
 
 from demesh.cli.amounts import amount_of
-from demesh.cli.balances import free, meant
+from demesh.cli.balances import meant
 from demesh.cli.members import Mesh, load_owner_keys, read_mesh
 from demesh.cli.names import names_of
 from demesh.cli.results import SENTENCES
@@ -40,7 +40,7 @@ def pay(arguments: argparse.Namespace) -> int:
     assert left is not None, "it has just paid"
     print(
         f"done by block {after.height}: {_name(after, payer)} paid {credits_text(amount)} credits "
-        f"to {_name(after, body.to)}, and has {credits_text(free(left))} left to spend"
+        f"to {_name(after, body.to)}, and has {credits_text(left.room)} left to spend"
     )
     return 0
 
@@ -57,7 +57,7 @@ def _check(result: Result, mesh: Mesh, payer: bytes, body: Transfer) -> None:
     if result is Result.OK:
         return
     account, name = mesh.ledger.account(payer), _name(mesh, payer)
-    has = f"; {name} has {credits_text(free(account))} credits to spend" if account else ""
+    has = f"; {name} has {credits_text(account.room)} credits to spend" if account else ""
     paid = f"{name} cannot pay {credits_text(body.amount)} credits to {_name(mesh, body.to)}"
     raise RefusedError(f"{paid}: {SENTENCES[result]}{has}")
 

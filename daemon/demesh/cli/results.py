@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from demesh.ledger.channels import CHANNELS_MAX, EXPIRY_S_MAX, WINDOW_S_MAX, WINDOW_S_MIN
+from demesh.ledger.guarantees import GUARANTEES_MAX
 from demesh.ledger.membership import MEMBERS_MAX
 from demesh.ledger.ops import REMEMBERED_MAX
 from demesh.ledger.state import Result
@@ -42,6 +43,10 @@ SENTENCES: dict[Result, str] = {
     Result.CERTIFICATE: "the certificate does not hold: it was changed after it was signed",
     Result.APPROVAL: "the signature of an approval does not hold",
     Result.CAP: "the cap is not one of this channel's payee for this channel",
-    Result.CREDIT: "the account has less credit than that to give",
+    Result.CREDIT: "the account, or the mesh, has less credit than that to give",
     Result.LINK: "the link is none of the voucher's chain",
+    Result.BACKING: "a guarantee needs as much money above 0 that backs no other one",
+    Result.GUARANTEE: "there is no such guarantee, or a smaller one",
+    Result.GUARANTEES: f"it guarantees for {GUARANTEES_MAX} others, and may for no more",
+    Result.DEBT: "the other account owes less than that",
 }

@@ -3,8 +3,8 @@
 R-LED-34  ALLOT by an owner gives `amount` of its account's credit to another account of its own, or
           takes back what is below 0: one floor rises, the other falls by as much. Neither floor
           gets above 0 (CREDIT), and whoever gives does not need what it gives: its balance is not
-          below its new floor (FUNDS). So the sum of all floors stays, and more devices are no more
-          credit.
+          below its new floor (FUNDS). Credit by guarantees is not its to give (CREDIT). So the sum
+          of all floors stays, and more devices are no more credit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def allot(draft: Draft, op: bytes, signer: bytes, body: Allot) -> Outcome:
     amount = abs(body.amount)
     if amount > draft.credit(giver):
         return Result.CREDIT
-    if amount > draft.room(giver):
+    if amount > draft.slack(giver):
         return Result.FUNDS
     draft.move_floor(giver, amount)
     draft.move_floor(taker, -amount)

@@ -14,10 +14,12 @@ from typing import TypeVar
 from demesh.ledger.rules import RULES, Rules
 from demesh.ledger.state import (
     ACCOUNTS,
+    AMOUNT_MAX,
     CHANNELS,
     DUE,
     ELECTORATE,
     FORGET,
+    GUARANTEES,
     MARK,
     MEMBERS,
     OWNERS,
@@ -26,6 +28,7 @@ from demesh.ledger.state import (
     RECEIPTS,
     TIME_S_MAX,
     Account,
+    Backing,
     Channel,
     Elector,
     Electorate,
@@ -62,13 +65,18 @@ class Draft:
         self._enrolled: dict[bytes, None] = {}
         self.enrolments = 0  # MEMBER ops of this block that were answered (R-LED-26)
         self.walks = 0  # links of this block that were checked (R-LED-48)
-        parameters = self._get(PARAMETERS, Parameters)
-        assert parameters is not None, "a ledger has parameters from its genesis on"
+        parameters = self._parameters
         self.time_s = max(parameters.time_s, min(time_s, TIME_S_MAX))
         self.commons = parameters.commons
         self.commons_ppm = parameters.commons_ppm
         if self.time_s != parameters.time_s:
             self._put(PARAMETERS, replace(parameters, time_s=self.time_s))
+
+    @property
+    def _parameters(self) -> Parameters:
+        parameters = self._get(PARAMETERS, Parameters)
+        assert parameters is not None, "a ledger has parameters from its genesis on"
+        return parameters
 
     # -- accounts -----------------------------------------------------------------------------
 
@@ -80,13 +88,23 @@ class Draft:
         """How much may leave the account `id`, in micro-credits (R-LED-2)."""
         account = self.account(id)
         assert account is not None, "only accounts that were checked are asked for money"
+        return account.room
+
+    def slack(self, id: bytes) -> int:
+        """By how much its balance is above its floor, in micro-credits."""
+        account = self.account(id)
+        assert account is not None, "only accounts that were checked are asked for credit"
         return account.balance - account.floor
 
     def credit(self, id: bytes) -> int:
-        """How far below 0 the account `id` may fall, in micro-credits."""
+        """How far below 0 the account `id` may fall without guarantees, in micro-credits."""
         account = self.account(id)
         assert account is not None, "only accounts that were checked are asked for credit"
-        return -account.floor
+        return -account.floor - account.backed
+
+    def credit_left(self) -> int:
+        """How much further all floors together may fall (R-LED-2)."""
+        return AMOUNT_MAX - self._parameters.credit
 
     def move_floor(self, id: bytes, amount: int) -> None:
         """Let a floor rise by `amount`, or fall; above 0 or the balance is our own fault."""
@@ -95,19 +113,45 @@ class Draft:
         floor = account.floor + amount
         assert floor <= min(0, account.balance), "R-LED-2: a floor above 0 or the balance"
         self._put(ACCOUNTS + id, replace(account, floor=floor))
+        parameters = self._parameters
+        self._put(PARAMETERS, replace(parameters, credit=parameters.credit - amount))
 
     def post(self, id: bytes, amount: int) -> None:
         """Add `amount` micro-credits, which may be negative; below the floor is our own fault."""
         account = self.account(id)
         assert account is not None, "postings go to accounts that were checked"
         balance = account.balance + amount
-        assert amount >= 0 or balance >= account.floor, "R-LED-2: below the floor"
-        self._put(ACCOUNTS + id, replace(account, balance=balance))
+        after = replace(account, balance=balance)
+        assert amount >= 0 or after.room >= 0, "R-LED-2, 36: below the floor, or what is locked"
+        self._put(ACCOUNTS + id, after)
 
     def open_account(self, id: bytes, account: Account) -> None:
         """A new account."""
         assert self.account(id) is None, "an account is opened once"
         self._put(ACCOUNTS + id, account)
+
+    # -- guarantees ---------------------------------------------------------------------------
+
+    def guarantee(self, giver: bytes, taker: bytes) -> int:
+        """With how much `giver` answers for `taker`, in micro-credits."""
+        held = self._get(GUARANTEES + giver + taker, Backing)
+        return 0 if held is None else held.amount
+
+    def takers(self, giver: bytes) -> int:
+        """For how many others `giver` answers."""
+        return sum(1 for _ in self._table(GUARANTEES + giver, Backing))
+
+    def move_guarantee(self, giver: bytes, taker: bytes, amount: int) -> None:
+        """Lock `amount` of one for another's credit; below 0 gives it back."""
+        left = self.guarantee(giver, taker) + amount
+        here = self.account(giver)
+        assert here is not None, "only accounts that were checked guarantee"
+        self._put(GUARANTEES + giver + taker, Backing(left) if left else None)
+        self._put(ACCOUNTS + giver, replace(here, locked=here.locked + amount))
+        self.move_floor(taker, -amount)
+        there = self.account(taker)
+        assert there is not None, "its floor has just moved"
+        self._put(ACCOUNTS + taker, replace(there, backed=there.backed + amount))
 
     # -- members ------------------------------------------------------------------------------
 

@@ -143,6 +143,25 @@ class Allotted:
     amount: int
 
 
+class Moved(StrEnum):
+    """What became of a part of a guarantee."""
+
+    GIVEN = "given"
+    RELEASED = "released"
+    CALLED = "called"
+
+
+@dataclass(frozen=True, slots=True)
+class Guaranteed:
+    """`giver` guarantees `amount` more for `taker`, has it back, or paid it for the taker."""
+
+    op: bytes
+    giver: bytes
+    taker: bytes
+    amount: int
+    moved: Moved
+
+
 ChannelEvent = Opened | Claimed | Capped | Extended | Paid | Closing | Settled
 
-Event = Transferred | ChannelEvent | Enrolled | Allotted
+Event = Transferred | ChannelEvent | Enrolled | Allotted | Guaranteed

@@ -120,7 +120,9 @@ class Ledger:
                 )
         if sum(account.floor for account in body.accounts) < -AMOUNT_MAX:
             raise ValueError("genesis: the floors together are below -(2^53 - 1) micro-credits")
-        parameters = Parameters(body.time_s, body.commons, body.commons_ppm)
+        grown = RULES[body.rules_version].grown
+        credit = -sum(account.floor for account in body.accounts) if grown else 0
+        parameters = Parameters(body.time_s, body.commons, body.commons_ppm, credit)
         trie = Trie().set(PARAMETERS, seal(parameters))
         for account in body.accounts:
             record = Account(account.owner, account.kind, 0, account.floor)
@@ -246,6 +248,11 @@ class Ledger:
         """Mesh time at which the next channel settles by itself; None without open channels."""
         first = next(self._trie.items(DUE), None)
         return None if first is None else time_of(first[0])
+
+    @property
+    def credit(self) -> int:
+        """How far all floors together are below 0, from rules 3 on (R-LED-2)."""
+        return self._parameters.credit
 
     def total(self) -> int:
         """The sum of all balances and what escrows hold, counted anew: always 0 (R-LED-3)."""

@@ -35,16 +35,20 @@ from demesh.ledger.channels import (
 from demesh.ledger.credit import allot
 from demesh.ledger.draft import Draft
 from demesh.ledger.events import Event, Transferred
+from demesh.ledger.guarantees import call, guarantee, release
 from demesh.ledger.membership import set_member
 from demesh.ledger.state import Result
 from demesh.wire.opbodies import (
     Allot,
+    Call,
     CapLane,
     Claim,
     Close,
     Extend,
+    Guarantee,
     OpBody,
     OpenChannel,
+    Release,
     SetMember,
     Settle,
     TopUp,
@@ -127,5 +131,11 @@ def _dispatch(draft: Draft, op: SignedOp, open_voucher: OpenVoucher) -> Outcome:
             return cap_lane(draft, op.body, open_voucher)
         case Allot():
             return allot(draft, op.id, op.signer, op.body)
+        case Guarantee():
+            return guarantee(draft, op.id, op.signer, op.body)
+        case Release():
+            return release(draft, op.id, op.signer, op.body)
+        case Call():
+            return call(draft, op.id, op.signer, op.body)
         case _:
             assert_never(op.body)

@@ -10,6 +10,7 @@ R-LED-4  A record is the deterministic CBOR array of its fields, under a key of 
              c channel[16]                        Channel
              d settles_s[8] channel[16]           empty: order in which channels fall due
              f valid_until_s[8] op[32]            empty: order in which ops are forgotten
+             g giver[16] taker[16]                Backing
              k owner[16]                          Owner
              m device[16]                         Membership
              o op[32]                             Receipt
@@ -98,6 +99,10 @@ class Result(IntEnum):
     CAP = 32  # not a valid cap of this channel's payee for this channel
     CREDIT = 33  # more credit than the account has to give
     LINK = 34  # not a link of this voucher's chain
+    BACKING = 35  # more than the giver has of its own, or it is guaranteed for already
+    GUARANTEE = 36  # no such guarantee, or less
+    GUARANTEES = 37  # the giver guarantees for GUARANTEES_MAX others
+    DEBT = 38  # the taker owes less
 
     @property
     def final(self) -> bool:
@@ -107,13 +112,24 @@ class Result(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account. `channels` counts the open channels it pays for."""
+    """An account. `channels` counts the open channels it pays for.
+
+    Of its balance, `locked` stands for its guarantees; of its credit, `backed` is by those of
+    others.
+    """
 
     owner: Id
     kind: U8
     balance: Signed53
     floor: Signed53
     channels: U32 = 0
+    locked: Annotated[U53, TAIL] = 0
+    backed: Annotated[U53, TAIL] = 0
+
+    @property
+    def room(self) -> int:
+        """How much may leave it, in micro-credits (R-LED-2, 36)."""
+        return self.balance - (self.locked or self.floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +193,15 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What the whole mesh agreed on, and mesh time as of the last block."""
+    """What the whole mesh agreed on, and mesh time as of the last block.
+
+    `credit` is how far all floors together are below 0, from rules 3 on.
+    """
 
     time_s: U53
     commons: Id
     commons_ppm: U32
+    credit: Annotated[U53, TAIL] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +253,34 @@ class Electorate:
 
 
 @dataclass(frozen=True, slots=True)
+class Backing:
+    """What one account answers for another with."""
+
+    amount: U53
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """An entry of an order in time: all it has to say is in its key."""
 
 
-Record = Account | Channel | Receipt | Parameters | Quota | Owner | Membership | Electorate | Mark
+Record = (
+    Account
+    | Channel
+    | Receipt
+    | Parameters
+    | Quota
+    | Owner
+    | Membership
+    | Electorate
+    | Backing
+    | Mark
+)
 
 ACCOUNTS, CHANNELS, RECEIPTS, QUOTAS = b"a", b"c", b"o", b"q"
 DUE, FORGET = b"d", b"f"
 OWNERS, MEMBERS = b"k", b"m"
+GUARANTEES = b"g"
 PARAMETERS, ELECTORATE = b"p", b"v"
 
 KEY_BYTES = {
@@ -249,6 +288,7 @@ KEY_BYTES = {
     CHANNELS: 17,
     DUE: 25,
     FORGET: 41,
+    GUARANTEES: 33,
     OWNERS: 17,
     MEMBERS: 17,
     RECEIPTS: 33,

@@ -29,6 +29,9 @@ class OpType(IntEnum):
     SETTLE = 8
     CAP = 9
     ALLOT = 10
+    GUARANTEE = 15
+    RELEASE = 16
+    CALL = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,30 @@ class Allot:
     amount: Signed53
 
 
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """The signer answers with `amount` of its own money for what `taker` owes."""
+
+    taker: Id
+    amount: U53
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The signer has `amount` of its guarantee for `taker` back."""
+
+    taker: Id
+    amount: U53
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The signer pays `amount` of what `taker` owes out of its guarantee."""
+
+    taker: Id
+    amount: U53
+
+
 # A frame of 4,096 bytes less its envelope. The longest op that must fit is a MEMBER op with the
 # approvals of 33 of 64 owners and the longest names: 3,455 bytes.
 OP_FIELDS_BYTES_MAX = 3_840
@@ -155,8 +182,23 @@ OP_BODIES: dict[OpType, type] = {
     OpType.SETTLE: Settle,
     OpType.CAP: CapLane,
     OpType.ALLOT: Allot,
+    OpType.GUARANTEE: Guarantee,
+    OpType.RELEASE: Release,
+    OpType.CALL: Call,
 }
 
 OpBody = (
-    Transfer | OpenChannel | Claim | Close | SetMember | TopUp | Extend | Settle | CapLane | Allot
+    Transfer
+    | OpenChannel
+    | Claim
+    | Close
+    | SetMember
+    | TopUp
+    | Extend
+    | Settle
+    | CapLane
+    | Allot
+    | Guarantee
+    | Release
+    | Call
 )
