@@ -5,6 +5,7 @@
     ├── KeyFileError     77  a key is missing, unreadable or readable by others
     ├── TemporaryError   75  broker unreachable, port in use: trying again may help
     ├── StorageError     74  a store cannot be read or written
+    ├── MissingError     69  something that is installed beside this is not there
     ├── UnfitError       70  this machine's libraries are not what every machine's must be
     ├── FaultError       70  a fault of our own ended what had been started; report it
     ├── RefusedError     76  the ledger's rules, or owners, do not allow what is asked
@@ -44,6 +45,12 @@ class StorageError(DemeshError):
     """A store cannot be read or written (EX_IOERR)."""
 
     exit_code = 74
+
+
+class MissingError(DemeshError):
+    """An optional library that a command needs is not installed (EX_UNAVAILABLE)."""
+
+    exit_code = 69
 
 
 class UnfitError(DemeshError):

@@ -29,7 +29,7 @@ from docs.definitions import definition
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text("utf-8")
-RULE = re.compile(r"R-[A-Z]+-[0-9]+")
+RULE = re.compile(r"\bR-[A-Z]+-[0-9]+")
 DEFINED = re.findall(r"\*\*(R-[A-Z]+-[0-9]+)", TEXT)
 
 
