@@ -216,7 +216,7 @@ class Case:
     def op(self) -> Value:
         type_ = self.known("OpType")[self.draw(len(self.known("OpType")))]
         nonce, until_s = self.take(8), self.integer(0, 2**53 - 1)
-        return [type_, nonce, until_s, cbor(self.message(OP_BODIES[type_ - 1]))]
+        return [type_, nonce, until_s, cbor(self.message(OP_BODIES[ENUMS["OpType"].index(type_)]))]
 
     def statement(self) -> Value:
         kind = ENUMS["StatementKind"][self.draw(3)]
